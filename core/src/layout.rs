@@ -1,0 +1,133 @@
+//! Every path on the VM, under one root, so that a test or a second instance can live anywhere.
+//! Who writes where is a contract (docs/architecture.md): each directory has exactly one writer.
+
+use std::path::{Path, PathBuf};
+
+use crate::ids::{AppName, ReleaseId};
+
+/// The tree under a root, `/` on a VM.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The tree under `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// The main configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.at("etc/landfall/landfall.yaml")
+    }
+
+    /// Drop-ins, `*.yaml`, read in file-name order after the main file.
+    pub fn config_drop_ins(&self) -> PathBuf {
+        self.at("etc/landfall/landfall.d")
+    }
+
+    /// The compose file of an app whose source is a pointer document; cloud-init writes it.
+    pub fn host_app(&self, app: &AppName) -> PathBuf {
+        self.at("etc/landfall/apps").join(app.as_str())
+    }
+
+    /// All that the watcher writes.
+    pub fn watcher(&self) -> PathBuf {
+        self.at("var/lib/landfall/watcher")
+    }
+
+    /// The watcher's own memory: sequences seen, digests taken, last good polls.
+    pub fn watcher_state(&self) -> PathBuf {
+        self.watcher().join("state.json")
+    }
+
+    /// Where all channel files lie, one `<app>.json` each; the agent watches this directory.
+    pub fn channels(&self) -> PathBuf {
+        self.watcher().join("channels")
+    }
+
+    /// What the watcher says of an app's channel: a [`crate::contract::ChannelFile`].
+    pub fn channel(&self, app: &AppName) -> PathBuf {
+        self.channels().join(format!("{app}.json"))
+    }
+
+    /// The staged releases of an app.
+    pub fn releases(&self, app: &AppName) -> PathBuf {
+        self.watcher().join("releases").join(app.as_str())
+    }
+
+    /// A staged release: `release.json` (a [`crate::contract::StagedRelease`]), `compose/`, `project/`.
+    pub fn release(&self, app: &AppName, id: &ReleaseId) -> PathBuf {
+        self.releases(app).join(id.as_str())
+    }
+
+    /// Bundle files by content: `<sha256>/<name>` (mode 0444), `<sha256>-x/<name>` (mode 0555).
+    pub fn watcher_files(&self) -> PathBuf {
+        self.watcher().join("files")
+    }
+
+    /// All that the agent keeps on disk.
+    pub fn agent(&self) -> PathBuf {
+        self.at("var/lib/landfall/agent")
+    }
+
+    /// Where all `wanted` files lie; the watcher watches this directory.
+    pub fn wanted_dir(&self) -> PathBuf {
+        self.agent().join("wanted")
+    }
+
+    /// What the agent asks of the other daemons for an app: a [`crate::contract::WantedFile`].
+    pub fn wanted(&self, app: &AppName) -> PathBuf {
+        self.wanted_dir().join(format!("{app}.json"))
+    }
+
+    /// Inline configs and bundle directories, by content.
+    pub fn agent_files(&self) -> PathBuf {
+        self.agent().join("files")
+    }
+
+    /// Compose files the agent wrote for an app: `current/compose.yaml` starts what is live by a plain `docker compose up -d`.
+    pub fn agent_app(&self, app: &AppName) -> PathBuf {
+        self.agent().join("apps").join(app.as_str())
+    }
+
+    /// The write-ahead ledger of an app, JSON lines.
+    pub fn ledger(&self, app: &AppName) -> PathBuf {
+        self.agent().join("ledger").join(format!("{app}.jsonl"))
+    }
+
+    /// How each rollout of an app ended, JSON lines of [`crate::protocol::HistoryEntry`].
+    pub fn history(&self, app: &AppName) -> PathBuf {
+        self.agent().join("history").join(format!("{app}.jsonl"))
+    }
+
+    /// The last valid settings, so that a typo in landfall.yaml stops new releases and nothing else.
+    pub fn last_settings(&self) -> PathBuf {
+        self.agent().join("settings.json")
+    }
+
+    /// Held with flock while an agent runs.
+    pub fn agent_lock(&self) -> PathBuf {
+        self.agent().join("lock")
+    }
+
+    /// The socket that operators talk to.
+    pub fn agent_socket(&self) -> PathBuf {
+        self.at("run/landfall/agent/agent.sock")
+    }
+
+    /// The agent's status, for those who may not use the socket.
+    pub fn agent_status(&self) -> PathBuf {
+        self.at("run/landfall/agent/status.json")
+    }
+
+    /// The root itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}

@@ -1,0 +1,25 @@
+//! What two or more Landfall programs share, and nothing else.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`ids`] | names and identities: [`ids::AppName`], [`ids::Digest`], [`ids::ReleaseId`], [`ids::DeploymentId`] |
+//! | [`layout`] | every path on the VM, under one root |
+//! | [`contract`] | the files between daemons: channel, staged release, wanted |
+//! | [`protocol`] | the agent's socket: requests, answers, status and history records |
+//! | [`publish`] | the one atomic publish: write-temp, fsync, rename, fsync-dir |
+//! | [`command`] | the one door to child processes: deadline, group kill, bounded output |
+//! | [`backoff`] | exponential back-off as a value |
+//! | [`config`] | what is written in landfall.yaml, and [`config::Settings`], what it means |
+//! | [`daemon`] | what a daemon owes systemd: READY, STATUS, WATCHDOG, STOPPING, signals, exit codes |
+//! | [`journal`] | events with a MESSAGE_ID, and the log's set-up |
+
+pub mod backoff;
+pub mod command;
+pub mod config;
+pub mod contract;
+pub mod daemon;
+pub mod ids;
+pub mod journal;
+pub mod layout;
+pub mod protocol;
+pub mod publish;

@@ -1,0 +1,247 @@
+//! The agent's socket: one JSON line in, JSON lines out, the last has `"end": true`. Also the records that `status`
+//! and `history` show. A field is only ever added, never redefined.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AppName, DeploymentId, ReleaseId};
+
+/// The protocol that this version speaks.
+pub const PROTOCOL: u32 = 1;
+
+/// What a client sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// [`PROTOCOL`]; a higher one is answered with the agent's own.
+    pub protocol: u32,
+    /// What is asked.
+    #[serde(flatten)]
+    pub command: Command,
+}
+
+/// What can be asked of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "command", content = "arguments")]
+pub enum Command {
+    /// [`Status`] of all apps.
+    Status {},
+    /// [`HistoryEntry`] lines of an app, oldest first, at most `last`.
+    History {
+        /// Which app.
+        app: AppName,
+        /// How many at most.
+        last: usize,
+    },
+    /// What the staged release would change: a [`PlanView`].
+    Plan {
+        /// Which app.
+        app: AppName,
+        /// A staged release by any unique prefix of 8 or more digits; none means the channel's newest.
+        release: Option<String>,
+    },
+    /// The last `lines` log lines of an app's services; lines of [`LogLine`].
+    Logs {
+        /// Which app.
+        app: AppName,
+        /// Only this service.
+        service: Option<String>,
+        /// How many per service.
+        lines: usize,
+    },
+    /// No release changes until `resume`.
+    Hold {
+        /// Which app.
+        app: AppName,
+        /// Shown in `status`.
+        why: String,
+    },
+    /// Ends a hold and hands-off.
+    Resume {
+        /// Which app.
+        app: AppName,
+    },
+    /// No healing or restarting either, for a while.
+    HandsOff {
+        /// Which app.
+        app: AppName,
+        /// In seconds.
+        seconds: u64,
+        /// Shown in `status`.
+        why: String,
+    },
+    /// Return to the last good deployment and hold there.
+    Rollback {
+        /// Which app.
+        app: AppName,
+        /// Shown in `status`.
+        why: String,
+    },
+    /// Lift a quarantine and try again.
+    Retry {
+        /// Which app.
+        app: AppName,
+    },
+}
+
+/// What the agent answers: data lines, then one with `end`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub struct Answer {
+    /// True on the last line.
+    #[serde(default)]
+    pub end: bool,
+    /// On the last line: whether it was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ok: Option<bool>,
+    /// On the last line of a refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// On data lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<serde_json::Value>,
+}
+
+/// Why the agent did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A stable word: `usage`, `unknown-app`, `refused`, `waiting`, `protocol`, `internal`.
+    pub code: String,
+    /// What happened, to what.
+    pub message: String,
+    /// What to do next.
+    pub next: String,
+}
+
+/// All that `landfall status` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The agent's version.
+    pub version: String,
+    /// When this was taken (RFC 3339).
+    pub at: String,
+    /// `ok`, or what is wrong with the Engine, Compose or the settings.
+    pub problems: Vec<String>,
+    /// One for each app.
+    pub apps: Vec<AppStatus>,
+}
+
+/// One app in [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppStatus {
+    /// Its name.
+    pub app: AppName,
+    /// The reference that is followed.
+    pub channel: String,
+    /// What runs as decided.
+    pub release: Option<ReleaseId>,
+    /// What runs as decided.
+    pub deployment: Option<DeploymentId>,
+    /// One word: `idle`, `waiting`, `preflight`, `prepared`, `rolling`, `monitoring`, `probation`, `rolling-back`, `held`, `starting`.
+    pub state: String,
+    /// Why it is in that state, for people.
+    pub reason: Option<String>,
+    /// What the agent does next, or what a person should do.
+    pub next: String,
+    /// The watcher's last good poll (RFC 3339).
+    pub last_good_poll: Option<String>,
+    /// A hold by a person, with the reason.
+    pub hold: Option<String>,
+    /// Deployments not to be tried again: id to reason.
+    pub quarantined: BTreeMap<DeploymentId, String>,
+    /// By service name.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// One service in [`AppStatus`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name in the compose file.
+    pub service: String,
+    /// `healthy`, `running`, `starting`, `unhealthy`, `exited`, `completed`, `backing-off`, `missing`.
+    pub state: String,
+    /// Replicas that serve.
+    pub ready: u32,
+    /// Replicas wanted.
+    pub wanted: u32,
+    /// Digest of the image, 12 hex digits.
+    pub image: String,
+    /// Memory in use, bytes, where running.
+    pub memory: Option<u64>,
+    /// Memory cap, bytes per replica.
+    pub memory_cap: Option<u64>,
+    /// Restarts by the agent since it started this deployment.
+    pub restarts: u32,
+}
+
+/// How a rollout went: one line of `history/<app>.jsonl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// Format of this record.
+    pub format: u32,
+    /// Counts up from 1 within an app.
+    pub seq: u64,
+    /// When (RFC 3339, UTC, milliseconds).
+    pub at: String,
+    /// What happened.
+    pub event: HistoryEvent,
+    /// Which release.
+    pub release: Option<ReleaseId>,
+    /// Which deployment.
+    pub deployment: Option<DeploymentId>,
+    /// Why, for people.
+    pub reason: Option<String>,
+    /// Services touched.
+    #[serde(default)]
+    pub services: Vec<String>,
+    /// When the watcher first saw the release.
+    pub detected_at: Option<String>,
+    /// Milliseconds from the start of the rollout (preflight) to this event, where it ends one.
+    pub took_ms: Option<u64>,
+}
+
+/// What a [`HistoryEntry`] records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HistoryEvent {
+    /// A new release passed preflight and its first swap is next.
+    RolloutStarted,
+    /// All its services serve and stayed well over the monitor window: it is live.
+    Live,
+    /// Probation ended: it is the last good one.
+    Good,
+    /// It failed; the way back has begun.
+    RollbackStarted,
+    /// The last good set serves again.
+    RolledBack,
+    /// Preflight refused it; nothing was touched.
+    Refused,
+    /// The way back failed too; a person is needed.
+    Held,
+    /// A service was started again by the agent.
+    Restarted,
+    /// What should run was down and is back (reboot, dockerd restart).
+    Recovered,
+    /// An operator's word: hold, resume, hands-off, retry, rollback.
+    Operator,
+}
+
+/// What a release would change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanView {
+    /// The release that was planned.
+    pub release: ReleaseId,
+    /// What would run.
+    pub deployment: DeploymentId,
+    /// Lines for people, in the order they would happen; empty where nothing would change.
+    pub steps: Vec<String>,
+}
+
+/// A line of a container's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Whose.
+    pub service: String,
+    /// The text, control characters escaped.
+    pub text: String,
+}
