@@ -32,17 +32,17 @@ if ready; then echo "$plugin"; exit; fi
 [ "$(id -u)" = 0 ] || die "cannot install packages as $(id -un)" "run \`sudo tools/$me\`"
 
 candidate() { apt-cache policy docker.io | sed -n 's/^  Candidate: \([0-9.]*\).*/\1/p'; }
-[ -n "$(candidate)" ] || apt-get update -q || die "\`apt-get update\` failed" "read apt's message above"
-packages="docker.io curl nftables docker-compose-v2" # Ubuntu's name of the plugin
-apt-cache show docker-compose-v2 >/dev/null 2>&1 || packages="docker.io curl nftables docker-compose docker-cli"
+apt() { DEBIAN_FRONTEND=noninteractive apt-get -qy --no-install-recommends -o DPkg::Lock::Timeout=120 -o Dpkg::Options::=--force-confold "$@"; }
+at_least "$(candidate)" "$engine_min" || { echo "$me: updates apt's lists" && apt update; } || die "\`apt-get update\` failed" "read apt's message above"
+packages="docker.io docker-compose-v2" # Ubuntu's name of the plugin
+apt-cache show docker-compose-v2 >/dev/null 2>&1 || packages="docker.io docker-compose docker-cli"
 suite=
 at_least "$(candidate)" "$engine_min" || suite=trixie # Debian 12
-echo "$me: installs $packages with apt${suite:+ from Debian $suite, with its C library,}; daemons stay stopped"
+echo "$me: installs curl nftables $packages with apt${suite:+, the last ones from Debian $suite with its C library}"
+dpkg --configure -a || true # what an interrupted run left behind
 [ -z "$suite" ] || "${0%/*}/add-trixie.sh"
-dpkg --configure -a # what an interrupted run left behind
-# shellcheck disable=SC2086 # lists of words
-DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends -o DPkg::Lock::Timeout=120 \
-    -o Dpkg::Options::=--force-confold ${suite:+-t $suite} $packages ||
+# shellcheck disable=SC2086 # a list of words
+{ apt install curl nftables && apt install ${suite:+-t $suite} $packages; } ||
     die "apt could not install $packages" "read apt's message above and run \`tools/$me\` again"
 ready || die "Engine '$(engine_version)' or its Compose plugin is older than $engine_min and $compose_min" \
     "remove the other Docker that hides the installed one (\`which -a dockerd\`)"

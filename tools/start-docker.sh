@@ -14,8 +14,13 @@ answers() { [ "$(timeout 5 curl -sf --unix-socket $socket http://localhost/_ping
 alive() { pid=$(cat "$1" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ]; }
 
 if answers; then exit 0; fi
-command -v dockerd >/dev/null && command -v curl >/dev/null || die "no dockerd or no curl here" "run \`tools/install-docker.sh\`"
+{ command -v dockerd && command -v curl; } >/dev/null || die "no dockerd or no curl here" "run \`tools/install-docker.sh\`"
 [ "$(id -u)" = 0 ] || die "$(id -un) cannot start or reach dockerd" "run \`sudo tools/$me\`, or join the group docker"
+
+# One start at a time; a second call waits here, and finds the daemon of the first.
+exec 9>/run/landfall-start-docker.lock
+flock -w $deadline 9 || die "another \`$me\` still holds the lock after $deadline s" "read the end of $log"
+if answers; then exit 0; fi
 
 if [ "$(cat /proc/1/comm)" = systemd ]; then
     echo "$me: starts docker.service and waits up to $deadline s for $socket"
@@ -29,8 +34,7 @@ else
     # processes are not, once another process has got the same number.
     rm -f /var/run/docker.pid
     alive /var/run/docker/containerd/containerd.pid containerd || rm -f /var/run/docker/containerd/containerd.pid
-    ulimit -n 1048576 2>/dev/null || true
-    setsid dockerd </dev/null >>"$log" 2>&1 &
+    setsid dockerd </dev/null >>"$log" 2>&1 9>&- &
 fi
 end=$(($(date +%s) + deadline))
 until answers; do
