@@ -16,6 +16,30 @@ pub struct Deployment {
     pub release: ReleaseId,
     /// The services that are enabled on this VM, by name.
     pub services: BTreeMap<String, ServiceSpec>,
+    /// Its networks by their real names: what differs from the live ones is a step of its own.
+    #[serde(default)]
+    pub networks: BTreeMap<String, NetworkSpec>,
+    /// Its volumes by their real names: a changed definition is a refusal, never a recreation.
+    #[serde(default)]
+    pub volumes: BTreeMap<String, VolumeSpec>,
+}
+
+/// A network of a [`Deployment`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// Its key in the compose file.
+    pub key: String,
+    /// `v1:` and the hex sha256 of its definition.
+    pub hash: String,
+}
+
+/// A volume of a [`Deployment`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSpec {
+    /// Its key in the compose file, or the one made for an image's own volume.
+    pub key: String,
+    /// `v1:` and the hex sha256 of its definition.
+    pub hash: String,
 }
 
 /// One service of a [`Deployment`].
@@ -43,6 +67,9 @@ pub struct ServiceSpec {
     /// How long a new container must stay well.
     #[serde(with = "millis")]
     pub monitor: Duration,
+    /// `update_config.delay`: between one replica and the next.
+    #[serde(with = "millis", default)]
+    pub delay: Duration,
     /// Between SIGTERM and SIGKILL.
     #[serde(with = "millis")]
     pub stop_grace: Duration,

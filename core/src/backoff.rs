@@ -16,7 +16,9 @@ impl Backoff {
     pub fn after(&self, failures: u32) -> Duration {
         match failures.checked_sub(1) {
             None => Duration::ZERO,
-            Some(doublings) => self.first.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(self.most),
+            Some(doublings) => {
+                self.first.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(self.most)
+            }
         }
     }
 }
@@ -27,7 +29,7 @@ mod tests {
 
     #[test]
     fn doubles_to_the_cap_and_never_overflows() {
-        let b = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
+        let b = Backoff { first: Duration::from_secs(1), most: Duration::from_mins(1) };
         let seconds: Vec<u64> = [0, 1, 2, 3, 6, 7, 8, 40, u32::MAX].map(|n| b.after(n).as_secs()).to_vec();
         assert_eq!(seconds, [0, 1, 2, 4, 32, 60, 60, 60, 60]);
     }

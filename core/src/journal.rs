@@ -1,1 +1,63 @@
-//! To be written.
+//! Where log lines go, and the events that carry a `MESSAGE_ID`. Under systemd they go to the native journal socket, with
+//! their fields; anywhere else to stderr as lines for people. Nothing here may fail a program: without a journal there
+//! is still stderr.
+//!
+//! Text from outside is escaped at the edge where it enters ([`crate::ids::printable`]), and again on a terminal.
+
+pub mod event;
+mod terminal;
+
+use std::io::IsTerminal;
+
+use tracing::level_filters::LevelFilter;
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::layer::SubscriberExt;
+
+/// The environment variable that sets the level: `error`, `warn`, `info` (the default), `debug` or `trace`.
+pub const LEVEL_VARIABLE: &str = "LANDFALL_LOG";
+
+/// Sets up the log of this process. Called once, first thing in `main`; a second call changes nothing.
+pub fn init(program: &str) {
+    let level = level(std::env::var(LEVEL_VARIABLE).ok().as_deref());
+    let registry = tracing_subscriber::registry().with(level);
+    // `set_global_default` fails only where a log is set up already: that one stays.
+    let _ = match journal_layer(program) {
+        Some(journal) => tracing::subscriber::set_global_default(registry.with(journal)),
+        None => tracing::subscriber::set_global_default(registry.with(terminal::Lines::new(use_colour()))),
+    };
+}
+
+fn journal_layer(program: &str) -> Option<tracing_journald::Layer> {
+    // Only where systemd has connected stderr to the journal: a person who runs a daemon by hand wants to read it.
+    std::env::var_os("JOURNAL_STREAM")?;
+    let layer = tracing_journald::layer().ok()?;
+    // Fields keep their names (`LANDFALL_APP`), and `info` is the journal's own informational.
+    Some(
+        layer
+            .with_syslog_identifier(program.to_owned())
+            .with_field_prefix(None)
+            .with_priority_mappings(PriorityMappings { info: Priority::Informational, ..PriorityMappings::new() }),
+    )
+}
+
+fn level(text: Option<&str>) -> LevelFilter {
+    text.and_then(|t| t.parse().ok()).unwrap_or(LevelFilter::INFO)
+}
+
+fn use_colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_level_is_the_default() {
+        for (text, wanted) in
+            [(None, LevelFilter::INFO), (Some("debug"), LevelFilter::DEBUG), (Some("loud"), LevelFilter::INFO)]
+        {
+            assert_eq!(level(text), wanted, "{text:?}");
+        }
+    }
+}

@@ -1,1 +1,37 @@
-//! Harness.
+//! What the end-to-end tests, `make try` and the benchmarks share: a VM in a directory, a real registry, the real
+//! Engine, and judges that stand outside.
+//!
+//! Nothing here asks Landfall whether Landfall is right: containers are read from the Engine, answers are taken by an
+//! own HTTP client, changes are counted from the Engine's events. `status` and `history` are compared with these.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`vm`] | a root directory with a configuration, the daemons' processes, the CLI |
+//! | [`project`] | the sample project as CI would publish it |
+//! | [`images`] | images made from one static binary, pushed by plain HTTP |
+//! | [`registry`] | a registry process of its own |
+//! | [`engine`] | the Engine's API, read by us |
+//! | [`own_engine`] | a dockerd that may be killed |
+//! | [`events`] | every change that the Engine saw |
+//! | [`prober`] | what a client outside sees, with times |
+//! | [`process`] | child processes with a log file |
+//! | [`tour`], [`docker_restart`] | what `make try` shows |
+//! | [`suite`] | one test: its VM, its report on failure |
+//! | [`wait`], [`ports`], [`programs`], [`clean`] | small things |
+
+pub mod clean;
+pub mod docker_restart;
+pub mod engine;
+pub mod events;
+pub mod images;
+pub mod own_engine;
+pub mod ports;
+pub mod prober;
+pub mod process;
+pub mod programs;
+pub mod project;
+pub mod registry;
+pub mod suite;
+pub mod tour;
+pub mod vm;
+pub mod wait;

@@ -1,0 +1,60 @@
+# What people type, and all that CI calls. Every target installs what it needs and says so first.
+SHELL := /bin/bash
+export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH):/usr/sbin:/sbin
+.DEFAULT_GOAL := help
+.PHONY: help try try-clean build test test-compose-v5 check fmt docker toolchain
+
+help:
+	@echo "make try              watch it work on this machine: registry, watcher, agent, a sample app; left running"
+	@echo "make try-clean        remove every trace of make try"
+	@echo "make build            build what the tests and make try run, into target/quick"
+	@echo "make test             unit, golden and end-to-end tests on the real Docker Engine and registry"
+	@echo "make test-compose-v5  the end-to-end tests with Docker Compose 5, built from source"
+	@echo "make check            formatting, lints, licences and advisories, documentation"
+	@echo "make fmt              format the code"
+
+try:
+	@echo "make try, step by step; each step says what it installs before it does:"
+	@echo "  1 the Rust toolchain, Docker Engine with Compose, a registry: installed where they are absent"
+	@echo "  2 dockerd: started where it does not run"
+	@echo "  3 Landfall: built into target/"
+	@echo "  4 a sample app as the Compose project landfall-try, with all its state in /var/tmp/landfall-try:"
+	@echo "    v1, v2, a broken v3, a killed container, a restarted dockerd (only if no other containers run)"
+	@$(MAKE) --no-print-directory docker build
+	@target/quick/try run
+
+try-clean: toolchain
+	@[ -x target/quick/try ] || tools/build.sh
+	@target/quick/try clean
+
+docker:
+	@tools/install-docker.sh
+	@tools/install-registry.sh
+	@tools/start-docker.sh
+
+toolchain:
+	@tools/install-toolchain.sh
+
+build: toolchain
+	@tools/build.sh
+
+test: docker build
+	cargo test --profile quick --workspace --no-fail-fast -- --test-threads 2
+
+test-compose-v5: docker build
+	@tools/install-compose-v5.sh
+	LANDFALL_COMPOSE=$(CURDIR)/target/compose-v5/docker-compose \
+	    cargo test --profile quick -p landfall-tests --no-fail-fast -- --test-threads 2
+
+check: toolchain
+	@tools/install-cargo-deny.sh
+	cargo fmt --all --check
+	cargo clippy --profile quick --workspace --all-targets -- -D warnings
+	cargo deny --log-level error check bans licenses sources
+	@if timeout 60 cargo deny --log-level off fetch db 2>/dev/null; then \
+	    echo cargo deny check advisories; cargo deny --log-level error check advisories; \
+	else echo "make check: no advisory database can be fetched here: advisories are not checked"; fi
+	RUSTDOCFLAGS=-Dwarnings cargo doc --profile quick --workspace --no-deps --quiet
+
+fmt: toolchain
+	cargo fmt --all

@@ -1,0 +1,154 @@
+//! Wires the agent: one instance, the settings, a loop for each app, the socket, and what wakes them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use landfall_core::config::Settings;
+use landfall_core::daemon::Daemon;
+use landfall_core::ids::{AppName, printable};
+use landfall_core::journal::event;
+use landfall_core::layout::Layout;
+use nix::fcntl::{Flock, FlockArg};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::app_loop::AppLoop;
+use crate::compose_plugin::ComposePlugin;
+use crate::decide::PROBATION;
+use crate::engine::{Engine, MachineFacts};
+use crate::shared::Shared;
+use crate::{socket, status, watch};
+
+/// The Engine's socket where nothing else is said.
+const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+/// Names another socket, as `unix:///path` or a path.
+const SOCKET_VARIABLE: &str = "LANDFALL_DOCKER_HOST";
+/// Shortens probation, in milliseconds: for drills and tests on a machine of one's own.
+const PROBATION_VARIABLE: &str = "LANDFALL_PROBATION_MS";
+/// How often the heart beats; the watchdog's promise is several times that.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// Runs until SIGTERM.
+pub async fn run(layout: Layout) -> Result<()> {
+    let daemon = Daemon::start("landfall-agent")?;
+    let _lock = lock(&layout)?;
+    let (settings, problem) = settings(&layout)?;
+    let socket = std::env::var(SOCKET_VARIABLE).ok().filter(|v| !v.is_empty());
+    let socket = PathBuf::from(socket.as_deref().map_or(DOCKER_SOCKET, |v| v.trim_start_matches("unix://")));
+    let plugin = find_plugin().await;
+    if let Err(why) = &plugin {
+        tracing::error!("no release can be rolled out: {why}");
+    }
+    let probation = std::env::var(PROBATION_VARIABLE).ok().and_then(|v| v.parse().ok()).unwrap_or(PROBATION);
+    let shared = Rc::new(Shared {
+        layout,
+        engine: Engine::new(&socket)?,
+        settings: RefCell::new(Rc::new(settings)),
+        settings_epoch: Cell::new(1),
+        settings_problem: RefCell::new(problem),
+        plugin: RefCell::new(plugin),
+        machine: RefCell::new(MachineFacts::default()),
+        engine_problem: RefCell::new(None),
+        boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
+        probation,
+        views: RefCell::new(BTreeMap::new()),
+        mailboxes: RefCell::new(BTreeMap::new()),
+    });
+    let loops: Rc<RefCell<BTreeMap<AppName, JoinHandle<()>>>> = Rc::default();
+    start_apps(&shared, &loops);
+    let listener = socket::listen(&shared)?;
+    let mut helpers = vec![
+        tokio::task::spawn_local(socket::serve(Rc::clone(&shared), listener)),
+        tokio::task::spawn_local(watch::channels(Rc::clone(&shared))),
+        tokio::task::spawn_local(watch::engine(Rc::clone(&shared))),
+    ];
+    let (again, all) = (Rc::clone(&shared), Rc::clone(&loops));
+    helpers.push(tokio::task::spawn_local(watch::settings(Rc::clone(&shared), move || start_apps(&again, &all))));
+    daemon.ready();
+    let mut stop = std::pin::pin!(daemon.shutdown());
+    loop {
+        daemon.pet(BEAT * 6);
+        daemon.status(&summary(&shared));
+        tokio::select! {
+            () = &mut stop => break,
+            () = tokio::time::sleep(BEAT) => {}
+        }
+    }
+    for task in helpers {
+        task.abort();
+    }
+    for (_, task) in std::mem::take(&mut *loops.borrow_mut()) {
+        task.abort();
+    }
+    // What runs goes on running: stopping the agent stops nothing else.
+    let _ = std::fs::remove_file(shared.layout.agent_socket());
+    Ok(())
+}
+
+/// A loop for each app that has none. An app that went from the settings keeps its loop: what runs is still supervised.
+fn start_apps(shared: &Rc<Shared>, loops: &RefCell<BTreeMap<AppName, JoinHandle<()>>>) {
+    let mut names: Vec<AppName> = shared.settings().apps.keys().cloned().collect();
+    let ledgers = std::fs::read_dir(shared.layout.agent().join("ledger")).into_iter().flatten().flatten();
+    names.extend(ledgers.filter_map(|e| e.file_name().to_str()?.strip_suffix(".jsonl")?.parse().ok()));
+    for app in names {
+        if loops.borrow().contains_key(&app) {
+            continue;
+        }
+        let (sender, mail) = mpsc::unbounded_channel();
+        match AppLoop::open(app.clone(), Rc::clone(shared), mail) {
+            Ok(one) => {
+                shared.mailboxes.borrow_mut().insert(app.clone(), sender);
+                loops.borrow_mut().insert(app, tokio::task::spawn_local(one.run()));
+            }
+            Err(error) => {
+                let text = printable(&format!("{error:#}"), 600);
+                tracing::error!(MESSAGE_ID = event::LEDGER_BROKEN, LANDFALL_APP = %app, "app `{app}` is left as it is: {text}");
+                let mut problem = shared.settings_problem.borrow_mut();
+                problem.get_or_insert_with(|| format!("app `{app}` is left as it is: {text}"));
+            }
+        }
+    }
+}
+
+/// Two agents would undo each other's steps.
+fn lock(layout: &Layout) -> Result<Flock<std::fs::File>> {
+    let path = layout.agent_lock();
+    std::fs::create_dir_all(layout.agent()).with_context(|| format!("cannot make `{}`", layout.agent().display()))?;
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, error)) => bail!("another agent holds `{}` ({error}): stop it first, or leave it the work", path.display()),
+    }
+}
+
+/// The settings on disk, or the last valid ones with what is wrong.
+fn settings(layout: &Layout) -> Result<(Settings, Option<String>)> {
+    match Settings::load(layout) {
+        Ok(settings) => {
+            landfall_core::publish::write_json(&layout.last_settings(), &settings)?;
+            Ok((settings, None))
+        }
+        Err(error) => {
+            let Ok(text) = std::fs::read(layout.last_settings()) else { return Err(error.into()) };
+            let settings = serde_json::from_slice(&text).context("the last valid settings are garbled too")?;
+            let text = printable(&error.to_string(), 600);
+            tracing::warn!(MESSAGE_ID = event::SETTINGS_INVALID, "the settings have a mistake, the last valid ones stay in force: {text}");
+            Ok((settings, Some(format!("settings not read: {text}"))))
+        }
+    }
+}
+
+async fn find_plugin() -> Result<Rc<ComposePlugin>, String> {
+    let own = std::env::current_exe().ok();
+    ComposePlugin::find(own.as_deref()).await.map(Rc::new).map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+}
+
+fn summary(shared: &Shared) -> String {
+    let views = shared.views.borrow();
+    let words: Vec<String> = views.iter().map(|(app, view)| format!("{app}: {}", status::word_of(view))).collect();
+    if words.is_empty() { "no apps".to_owned() } else { words.join(", ") }
+}

@@ -1,0 +1,137 @@
+//! From files to a [`Project`]: the first pass over the sources, one `config` of the Compose plugin, the typed model, the second
+//! pass of policy, and the files that the project refers to. Changes nothing on the machine and needs no daemon.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use landfall_core::config::Host;
+use landfall_core::ids::{AppName, ReleaseId};
+
+use crate::compose_plugin::{ComposePlugin, ConfigFailure, ConfigRequest};
+use crate::model::{self, Canonical, Text};
+use crate::project_files::ProjectFiles;
+use crate::refusal::{Problem, Refusal, Rule};
+use crate::{policy, raw_policy};
+
+/// A release as this host understands it, before images are known.
+#[derive(Debug, Clone)]
+pub struct Project {
+    pub(crate) app: AppName,
+    pub(crate) release: ReleaseId,
+    pub(crate) profiles: Vec<String>,
+    pub(crate) vars: BTreeMap<String, String>,
+    pub(crate) canonical: Canonical,
+    pub(crate) files: ProjectFiles,
+}
+
+/// What a project is read from.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// The compose documents, in merge order.
+    pub compose: Vec<PathBuf>,
+    /// The files of the project, with its directory.
+    pub files: ProjectFiles,
+    /// Images that replace those of the file, by service (a pointer document).
+    pub images: Option<&'a BTreeMap<String, String>>,
+    /// The Compose project's name.
+    pub app: &'a AppName,
+    /// What was published.
+    pub release: ReleaseId,
+    /// Profiles that are on.
+    pub profiles: &'a [String],
+    /// Variables for interpolation.
+    pub vars: &'a BTreeMap<String, String>,
+    /// The host's policy.
+    pub host: &'a Host,
+}
+
+impl Project {
+    /// The image of each service as the release writes it.
+    pub fn images(&self) -> BTreeMap<String, String> {
+        let image = |service: &model::Service| service.image.as_ref().map_or_else(String::new, |image| image.0.clone());
+        self.canonical.services.iter().map(|(name, service)| (name.clone(), image(service))).collect()
+    }
+}
+
+/// Reads a project, or says all that is against it.
+pub async fn read(plugin: &ComposePlugin, input: Input<'_>) -> Result<Project, Refusal> {
+    let root = input.files.root.clone();
+    Refusal::unless_none(raw_policy::judge(&input.compose, &root))?;
+    let request = ConfigRequest {
+        compose: &input.compose,
+        project: &root,
+        app: input.app,
+        profiles: input.profiles,
+        vars: input.vars,
+    };
+    let text = plugin.config(request).await.map_err(|failure| untranslated(&failure))?;
+    let mut canonical = parse(&text)?;
+    if let Some(images) = input.images {
+        override_images(&mut canonical, images)?;
+    }
+    let mut problems = policy::judge(&canonical, input.app, input.host);
+    for (name, service) in &canonical.services {
+        if service.image.as_deref().is_none_or(str::is_empty) {
+            problems.push(Problem::new(Rule::NoImage, "image", "there is none").of(name));
+        }
+    }
+    let mut files = input.files;
+    for path in referenced(&canonical) {
+        let Some(title) = files.title(&path) else { continue };
+        if let Err(problem) = files.load(&title) {
+            problems.push(problem);
+        }
+    }
+    Refusal::unless_none(problems)?;
+    Ok(Project {
+        app: input.app.clone(),
+        release: input.release,
+        profiles: input.profiles.to_vec(),
+        vars: input.vars.clone(),
+        canonical,
+        files,
+    })
+}
+
+fn parse(text: &str) -> Result<Canonical, Refusal> {
+    let unreadable = |what| Refusal::from(Problem::new(Rule::Unreadable, "services", what));
+    let mut documents = raw_policy::parse_documents(text).map_err(unreadable)?;
+    let project = documents.pop().unwrap_or_default();
+    model::read(project).map_err(|problems| Refusal { problems })
+}
+
+fn untranslated(failure: &ConfigFailure) -> Refusal {
+    let rule = match failure {
+        ConfigFailure::Refused { said } if said.contains("cycle") => Rule::Cycle,
+        ConfigFailure::Refused { .. } => Rule::Compose,
+        ConfigFailure::Exhausted => Rule::Unreadable,
+        ConfigFailure::Later(_) => Rule::Later,
+    };
+    Problem::new(rule, "compose file", failure.to_string()).into()
+}
+
+fn override_images(canonical: &mut Canonical, images: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    // A pointer names every service that it can mean; one that this VM does not run is none of its business.
+    for (name, service) in &mut canonical.services {
+        if let Some(image) = images.get(name) {
+            service.image = Some(Text(image.clone()));
+        }
+    }
+    if canonical.services.keys().any(|name| images.contains_key(name)) {
+        return Ok(());
+    }
+    let named = images.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let what = format!("the pointer document names {named}, and none of them runs here");
+    Err(Problem::new(Rule::NoImage, "images", what).into())
+}
+
+/// Paths of the machine that the project refers to.
+fn referenced(canonical: &Canonical) -> Vec<PathBuf> {
+    let binds = canonical.services.values().flat_map(|service| &service.volumes);
+    let binds = binds.filter(|mount| &*mount.r#type == "bind").filter_map(|mount| mount.source.as_deref());
+    let configs = canonical.configs.values().filter_map(|config| config.file.as_deref());
+    let mut paths: Vec<PathBuf> = binds.chain(configs).map(|path| Path::new(path).to_owned()).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}

@@ -1,0 +1,274 @@
+//! The Compose plugin: finds the binary, checks its version, and runs it in the fence. It translates; it never reconciles
+//! (docs/decisions): `config` reads, `up --no-start` creates beside what runs, and there is no third call.
+//!
+//! The binary is called directly, with nothing of our environment: `docker compose` would read a person's configuration,
+//! and `${HOME}` in a release must not mean anything.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use landfall_core::command::{Command, CommandError, Output};
+use landfall_core::ids::AppName;
+
+/// Where Docker's packages put the plugin, in the order in which the Docker CLI looks.
+const DIRECTORIES: &[&str] = &[
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+];
+/// Names the binary, where it is elsewhere.
+const BINARY_VARIABLE: &str = "LANDFALL_COMPOSE";
+/// Names the daemon's socket, `unix:///…`, where it is not Docker's default.
+const HOST_VARIABLE: &str = "LANDFALL_DOCKER_HOST";
+/// Docker's default socket.
+const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+/// The oldest that is supported: older ones lack `--no-path-resolution` with env files, and hash `depends_on`.
+const OLDEST: (u32, u32) = (2, 26);
+/// Not there, so it is empty whoever looks: no credentials, no contexts, no plugins.
+const NO_CONFIG: &str = "/dev/null/docker-config";
+
+const VERSION_DEADLINE: Duration = Duration::from_secs(10);
+const CONFIG_DEADLINE: Duration = Duration::from_secs(20);
+const PREPARE_DEADLINE: Duration = Duration::from_secs(120);
+/// It needs 0.1 s for a large file; an alias bomb needs hours.
+const CONFIG_CPU_SECONDS: u64 = 10;
+const PREPARE_CPU_SECONDS: u64 = 60;
+/// It needs 50 MB; a 64 MiB scalar needs 800 MB.
+const MEMORY_BYTES: u64 = 512 << 20;
+/// A canonical model larger than this is no project.
+const CONFIG_LIMIT: usize = 4 << 20;
+
+/// A Compose plugin that can be used.
+#[derive(Debug, Clone)]
+pub struct ComposePlugin {
+    binary: PathBuf,
+    version: String,
+    fence: Option<PathBuf>,
+}
+
+/// Why there is no usable plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// No binary in any of the usual places.
+    #[error("no Docker Compose plugin in {}; install `docker-compose-plugin`, or name the binary in `{BINARY_VARIABLE}`", .looked.join(", "))]
+    NotFound {
+        /// Where it was looked for.
+        looked: Vec<String>,
+    },
+    /// It is too old.
+    #[error("Docker Compose {version} at `{}` is too old: {}.{} or newer is needed; upgrade `docker-compose-plugin`", .binary.display(), OLDEST.0, OLDEST.1)]
+    TooOld {
+        /// Its own word.
+        version: String,
+        /// Which binary.
+        binary: PathBuf,
+    },
+    /// It does not say its version.
+    #[error("`{}` does not say which version of Docker Compose it is: {said}; reinstall `docker-compose-plugin`", .binary.display())]
+    Strange {
+        /// Which binary.
+        binary: PathBuf,
+        /// What it said.
+        said: String,
+    },
+    /// It could not be run.
+    #[error("cannot ask Docker Compose for its version")]
+    Run(#[from] CommandError),
+}
+
+/// Why `config` gave no model.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigFailure {
+    /// Compose says that the files are wrong.
+    #[error("{said}")]
+    Refused {
+        /// Its words, without our paths.
+        said: String,
+    },
+    /// It used up what the fence allows: the files are a bomb.
+    #[error("the compose file needs more than {CONFIG_CPU_SECONDS} s of CPU or {} MiB of memory to read", MEMORY_BYTES >> 20)]
+    Exhausted,
+    /// It gave no answer, and whose fault that is cannot be told.
+    #[error(transparent)]
+    Later(#[from] CommandError),
+}
+
+/// Why the containers were not created.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeFailure {
+    /// Compose ended with an error; some containers may exist. Repeating the call converges.
+    #[error("`docker compose up --no-start` ended with {code}: {stderr}")]
+    Failed {
+        /// Its exit code.
+        code: i32,
+        /// The end of what it said.
+        stderr: String,
+    },
+    /// It was killed at its deadline or could not be run.
+    #[error(transparent)]
+    NoAnswer(#[from] CommandError),
+}
+
+/// What `config` is asked to read.
+#[derive(Debug, Clone, Copy)]
+pub struct ConfigRequest<'a> {
+    /// The compose documents, in merge order.
+    pub compose: &'a [PathBuf],
+    /// What relative paths are relative to.
+    pub project: &'a Path,
+    /// The project's name.
+    pub app: &'a AppName,
+    /// Which profiles are on.
+    pub profiles: &'a [String],
+    /// What `${}` means.
+    pub vars: &'a BTreeMap<String, String>,
+}
+
+impl ComposePlugin {
+    /// Finds the plugin and checks its version. `fence` is the program that holds [`crate::fence::main`], the agent's own binary
+    /// (`/proc/self/exe`); without one the plugin runs with its deadline alone (a developer's machine).
+    pub async fn find(fence: Option<&Path>) -> Result<Self, PluginError> {
+        let named = std::env::var_os(BINARY_VARIABLE).map(PathBuf::from);
+        let candidates: Vec<PathBuf> = match named {
+            Some(path) => vec![path],
+            None => DIRECTORIES.iter().map(|d| Path::new(d).join("docker-compose")).collect(),
+        };
+        let Some(binary) = candidates.iter().find(|path| path.is_file()) else {
+            let looked = candidates.iter().map(|p| format!("`{}`", p.display())).collect();
+            return Err(PluginError::NotFound { looked });
+        };
+        Self::at(binary, fence).await
+    }
+
+    /// The plugin at this path, if its version will do.
+    pub async fn at(binary: &Path, fence: Option<&Path>) -> Result<Self, PluginError> {
+        let asked = Command::new(binary).args(["version", "--short"]).env("DOCKER_CONFIG", NO_CONFIG);
+        let output = asked.deadline(VERSION_DEADLINE).run().await?;
+        let version = String::from_utf8_lossy(&output.stdout).trim().trim_start_matches('v').to_owned();
+        match parse_version(&version) {
+            None => {
+                let said = if version.is_empty() { output.last_words() } else { version };
+                Err(PluginError::Strange { binary: binary.to_owned(), said })
+            }
+            Some(found) if found < OLDEST => Err(PluginError::TooOld { version, binary: binary.to_owned() }),
+            Some(_) => Ok(Self { binary: binary.to_owned(), version, fence: fence.map(Path::to_owned) }),
+        }
+    }
+
+    /// Its own word for its version, such as `2.26.1-4`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The canonical model, YAML, variables filled in, of the services whose profile is on. Needs no daemon.
+    pub async fn config(&self, request: ConfigRequest<'_>) -> Result<String, ConfigFailure> {
+        let mut arguments = project_arguments(request.compose, request.project, request.app);
+        arguments.extend(request.profiles.iter().map(|profile| format!("--profile={profile}")));
+        arguments.push("config".to_owned());
+        let mut read: Vec<&Path> = request.compose.iter().map(PathBuf::as_path).collect();
+        read.push(request.project);
+        let mut command = self.fenced(&read, CONFIG_CPU_SECONDS).args(arguments);
+        for (name, value) in request.vars {
+            command = command.env(name, value);
+        }
+        let command = command.env("DOCKER_CONFIG", NO_CONFIG).stdout_limit(CONFIG_LIMIT).deadline(CONFIG_DEADLINE);
+        let output = command.run().await?;
+        if output.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        if exhausted(&output) {
+            return Err(ConfigFailure::Exhausted);
+        }
+        let inside = format!("{}/", request.project.display());
+        Err(ConfigFailure::Refused { said: essence(&output.stderr).replace(&inside, "") })
+    }
+
+    /// Creates the containers of these services, stopped, beside those that serve; `scale` counts those that exist too.
+    /// Touches nothing that exists; repeating it is a no-op.
+    pub async fn prepare(
+        &self, final_yaml: &Path, app: &AppName, scale: &BTreeMap<String, u32>,
+    ) -> Result<(), ComposeFailure> {
+        let directory = final_yaml.parent().unwrap_or(Path::new("/"));
+        let mut arguments = vec!["--ansi=never".to_owned(), "--progress=plain".to_owned()];
+        arguments.extend(project_arguments(&[final_yaml.to_owned()], directory, app));
+        arguments.extend("up --no-start --no-deps --no-recreate --pull never".split(' ').map(str::to_owned));
+        arguments.extend(scale.iter().flat_map(|(service, count)| ["--scale".to_owned(), format!("{service}={count}")]));
+        arguments.push("--".to_owned());
+        arguments.extend(scale.keys().cloned());
+        let host = std::env::var(HOST_VARIABLE).unwrap_or_else(|_| DEFAULT_HOST.to_owned());
+        let command = self.fenced(&[directory], PREPARE_CPU_SECONDS).args(arguments);
+        let command = command.env("DOCKER_CONFIG", NO_CONFIG).env("DOCKER_HOST", host);
+        let output = command.deadline(PREPARE_DEADLINE).run().await?;
+        if output.success() {
+            return Ok(());
+        }
+        Err(ComposeFailure::Failed { code: output.code, stderr: essence(&output.stderr) })
+    }
+
+    fn fenced(&self, read: &[&Path], cpu_seconds: u64) -> Command {
+        let Some(fence) = &self.fence else { return Command::new(&self.binary) };
+        let mut command = Command::new(fence).arg("fence");
+        for path in read {
+            command = command.arg("--read").arg(path);
+        }
+        command = command.arg("--cpu").arg(cpu_seconds.to_string());
+        command.arg("--memory").arg(MEMORY_BYTES.to_string()).arg("--").arg(&self.binary)
+    }
+}
+
+fn project_arguments(compose: &[PathBuf], project: &Path, app: &AppName) -> Vec<String> {
+    // An empty env file: a `.env` in the project could rename it, switch profiles on, or name other files.
+    let mut arguments = vec!["--env-file=/dev/null".to_owned(), format!("--project-name={app}")];
+    arguments.push(format!("--project-directory={}", project.display()));
+    arguments.extend(compose.iter().map(|file| format!("--file={}", file.display())));
+    arguments
+}
+
+/// Killed by SIGXCPU or SIGKILL, or Go's runtime ran out of memory: its trace starts so.
+fn exhausted(output: &Output) -> bool {
+    const SIGXCPU: i32 = 128 + 24;
+    const SIGKILL: i32 = 128 + 9;
+    matches!(output.code, SIGXCPU | SIGKILL)
+        || ["out of memory", "cannot allocate memory", "failed to create new OS thread"]
+            .iter()
+            .any(|sign| output.stderr.contains(sign))
+}
+
+/// What Compose said, without its warnings.
+fn essence(stderr: &str) -> String {
+    let lines: Vec<&str> =
+        stderr.lines().filter(|line| !line.is_empty() && !line.contains("level=warning")).collect();
+    let tail = lines.len().saturating_sub(6);
+    lines[tail..].join("\n")
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_with_any_suffix() {
+        for (text, version) in [
+            ("2.26.1-4", Some((2, 26))),
+            ("5.5.0", Some((5, 5))),
+            ("2.25.0", Some((2, 25))),
+            ("", None),
+            ("dev", None),
+        ] {
+            assert_eq!(parse_version(text), version, "{text}");
+        }
+    }
+
+    #[test]
+    fn warnings_are_not_the_reason() {
+        let stderr = "time=\"x\" level=warning msg=\"v is not set\"\n\nservices.a.b must be a mapping\n";
+        assert_eq!(essence(stderr), "services.a.b must be a mapping");
+    }
+}

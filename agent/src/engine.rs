@@ -1,0 +1,380 @@
+//! The one door to the Docker Engine: looks, and executes steps that the plan decided. Decides nothing itself.
+//! Every call has a deadline, so that a hung daemon is a state and not a hang.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use bollard::exec::StartExecResults;
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthConfig, HealthStatusEnum};
+use bollard::query_parameters::{
+    CreateImageOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, RestartContainerOptionsBuilder, StatsOptionsBuilder,
+    StopContainerOptionsBuilder, TagImageOptionsBuilder,
+};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use futures_util::StreamExt as _;
+use landfall_core::ids::{AppName, printable};
+
+use crate::converge::Step;
+use crate::observed::{Check, Container, Health, Millis, Observed, RunState};
+
+/// Compose's label for the project.
+pub const PROJECT: &str = "com.docker.compose.project";
+/// Compose's label for the service.
+pub const SERVICE: &str = "com.docker.compose.service";
+/// Compose's label on the containers of `docker compose run`: not ours to touch.
+const ONE_OFF: &str = "com.docker.compose.oneoff";
+/// Our label: the spec hash.
+pub const SPEC: &str = "io.landfall.spec";
+
+/// No call but a pull or a stop takes longer.
+const CALL: Duration = Duration::from_secs(30);
+/// A pull may be slow, but never endless.
+const PULL: Duration = Duration::from_secs(1800);
+
+/// A connection to the Engine.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    docker: Docker,
+}
+
+/// What the Engine says of the machine.
+#[derive(Debug, Clone, Default)]
+pub struct MachineFacts {
+    /// Memory of the machine in bytes.
+    pub memory: u64,
+    /// Cores.
+    pub cpus: u32,
+    /// True for the systemd cgroup driver: a slice can be a parent.
+    pub systemd_cgroups: bool,
+    /// `26.1.5` and the like.
+    pub version: String,
+}
+
+/// An image that is on this VM.
+#[derive(Debug, Clone)]
+pub struct LocalImage {
+    /// Its VOLUME paths.
+    pub volumes: Vec<String>,
+}
+
+impl Engine {
+    /// Prepares a client; connects at the first call.
+    pub fn new(socket: &Path) -> Result<Self> {
+        let path = socket.to_str().context("the path of the Docker socket is not UTF-8")?;
+        // The client's own timeout is the longest of ours: each call brings its deadline.
+        let docker = Docker::connect_with_socket(path, PULL.as_secs(), API_DEFAULT_VERSION)
+            .with_context(|| format!("cannot use the Docker socket `{path}`"))?;
+        Ok(Self { docker })
+    }
+
+    /// What machine this is; also the proof that the Engine answers.
+    pub async fn machine(&self) -> Result<MachineFacts> {
+        let info = within(CALL, "info", self.docker.info()).await?;
+        let version = within(CALL, "version", self.docker.version()).await?;
+        Ok(MachineFacts {
+            memory: info.mem_total.and_then(|m| u64::try_from(m).ok()).unwrap_or(0),
+            cpus: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
+            systemd_cgroups: info.cgroup_driver.is_some_and(|d| d.to_string() == "systemd"),
+            version: version.version.unwrap_or_default(),
+        })
+    }
+
+    /// All containers of the app's project.
+    pub async fn observe(&self, app: &AppName) -> Result<Observed> {
+        let filters = HashMap::from([("label", vec![format!("{PROJECT}={app}")])]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let list = within(CALL, "list containers", self.docker.list_containers(Some(options))).await?;
+        let ids = list
+            .into_iter()
+            .filter(|c| c.labels.as_ref().and_then(|l| l.get(ONE_OFF)).is_none_or(|v| v != "True"))
+            .filter_map(|c| c.id);
+        let looks = ids.map(|id| async move { (self.inspect(&id).await, id) });
+        let mut seen = Observed::default();
+        for (look, id) in futures_util::future::join_all(looks).await {
+            // A container may go away between the list and the look.
+            if let Some(container) = look? {
+                seen.containers.insert(id, container);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// One container of the app's project; none when it is gone or not the app's.
+    pub async fn look_at(&self, id: &str, app: &AppName) -> Result<Option<Container>> {
+        Ok(self.inspect(id).await?.filter(|c| c.project == app.as_str() && !c.one_off))
+    }
+
+    async fn inspect(&self, id: &str) -> Result<Option<Container>> {
+        let look = tokio::time::timeout(CALL, self.docker.inspect_container(id, None)).await;
+        match look.map_err(|_| late("inspect a container", CALL))? {
+            Ok(response) => Ok(Some(container(id, response))),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(anyhow!(error).context("cannot inspect a container")),
+        }
+    }
+
+    /// Executes one step.
+    pub async fn execute(&self, step: &Step) -> Result<()> {
+        let (what, done) = match step {
+            Step::Stop { id, grace } => {
+                let options = StopContainerOptionsBuilder::new().t(seconds(*grace)).build();
+                let limit = CALL + Duration::from_secs(u64::try_from(*grace).unwrap_or(0));
+                ("stop", tokio::time::timeout(limit, self.docker.stop_container(id, Some(options))).await)
+            }
+            Step::Restart { id, grace } => {
+                let options = RestartContainerOptionsBuilder::new().t(seconds(*grace)).build();
+                let limit = CALL + Duration::from_secs(u64::try_from(*grace).unwrap_or(0));
+                ("restart", tokio::time::timeout(limit, self.docker.restart_container(id, Some(options))).await)
+            }
+            Step::Rename { id, to } => {
+                let options = RenameContainerOptionsBuilder::new().name(to).build();
+                ("rename", tokio::time::timeout(CALL, self.docker.rename_container(id, options)).await)
+            }
+            Step::Start { id } => ("start", tokio::time::timeout(CALL, self.docker.start_container(id, None)).await),
+            Step::Remove { id } => {
+                // `v`: its anonymous volumes go with it; named ones never do.
+                let options = RemoveContainerOptionsBuilder::new().v(true).build();
+                ("remove", tokio::time::timeout(CALL, self.docker.remove_container(id, Some(options))).await)
+            }
+        };
+        match done.map_err(|_| late(what, CALL))? {
+            Ok(()) => Ok(()),
+            // Already so: 304 for a start or stop, 404 for a removal.
+            Err(error) if status(&error) == Some(304) => Ok(()),
+            Err(error) if status(&error) == Some(404) && matches!(step, Step::Remove { .. }) => Ok(()),
+            Err(error) => Err(anyhow!(error).context(format!("cannot {what} a container"))),
+        }
+    }
+
+    /// Runs a health check's own command once; true when it passed.
+    pub async fn probe(&self, id: &str, check: &Check) -> Result<bool> {
+        let limit = Duration::from_millis(u64::try_from(check.timeout).unwrap_or(0).max(1000));
+        tokio::time::timeout(limit, self.run_check(id, check)).await.unwrap_or(Ok(false))
+    }
+
+    async fn run_check(&self, id: &str, check: &Check) -> Result<bool> {
+        let config = bollard::models::ExecConfig {
+            cmd: Some(check.command.clone()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..Default::default()
+        };
+        let exec = self.docker.create_exec(id, config).await?.id;
+        if let StartExecResults::Attached { mut output, .. } = self.docker.start_exec(&exec, None).await? {
+            // Read to the end and thrown away: the exit code is the answer.
+            while let Some(chunk) = output.next().await {
+                chunk?;
+            }
+        }
+        Ok(self.docker.inspect_exec(&exec).await?.exit_code == Some(0))
+    }
+
+    /// A reference by tag to `repository@sha256:…`, as the registry says; one with a digest is answered as it is.
+    pub async fn pin(&self, reference: &str) -> Result<String> {
+        if let Some((name, digest)) = reference.split_once('@') {
+            return Ok(format!("{}@{digest}", without_tag(name)));
+        }
+        let answer = within(CALL, "ask the registry for a tag", self.docker.inspect_registry_image(reference, None))
+            .await
+            .with_context(|| format!("cannot resolve image `{reference}`"))?;
+        let digest = answer.descriptor.digest.with_context(|| format!("the registry names no digest for `{reference}`"))?;
+        Ok(format!("{}@{digest}", without_tag(reference)))
+    }
+
+    /// What is known of an image on this VM; none when it is not here.
+    pub async fn local_image(&self, pinned: &str) -> Result<Option<LocalImage>> {
+        match tokio::time::timeout(CALL, self.docker.inspect_image(pinned)).await.map_err(|_| late("inspect an image", CALL))? {
+            Ok(image) => {
+                let volumes = image.config.and_then(|c| c.volumes).unwrap_or_default();
+                Ok(Some(LocalImage { volumes: volumes.into_iter().collect() }))
+            }
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(anyhow!(error).context(format!("cannot inspect image `{pinned}`"))),
+        }
+    }
+
+    /// Pulls an image by digest and gives it its keeper tag: without one the usual `docker image prune` deletes it.
+    pub async fn pull(&self, app: &AppName, pinned: &str) -> Result<LocalImage> {
+        let local = match self.local_image(pinned).await? {
+            Some(local) => local,
+            None => {
+                tokio::time::timeout(PULL, self.download(pinned)).await.map_err(|_| late("pull an image", PULL))??;
+                self.local_image(pinned).await?.with_context(|| format!("`{pinned}` was pulled and is not here"))?
+            }
+        };
+        let digest = pinned.rsplit_once("@sha256:").map_or(pinned, |(_, hex)| hex);
+        let options = TagImageOptionsBuilder::new().repo(&format!("landfall.local/{app}")).tag(digest).build();
+        within(CALL, "tag an image", self.docker.tag_image(pinned, Some(options))).await?;
+        Ok(local)
+    }
+
+    async fn download(&self, pinned: &str) -> Result<()> {
+        let options = CreateImageOptionsBuilder::new().from_image(pinned).build();
+        let mut progress = std::pin::pin!(self.docker.create_image(Some(options), None, None));
+        while let Some(line) = progress.next().await {
+            let line = line.with_context(|| format!("cannot pull `{pinned}`"))?;
+            if let Some(detail) = line.error_detail {
+                bail!("cannot pull `{pinned}`: {}", printable(detail.message.as_deref().unwrap_or("no reason given"), 300));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last lines of a container's log, control characters escaped.
+    pub async fn logs(&self, id: &str, lines: usize) -> Result<Vec<String>> {
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines.to_string()).build();
+        let read = async {
+            let mut text = Vec::new();
+            let mut stream = std::pin::pin!(self.docker.logs(id, Some(options)));
+            while let Some(chunk) = stream.next().await {
+                text.extend_from_slice(&chunk?.into_bytes());
+            }
+            anyhow::Ok(text)
+        };
+        let text = tokio::time::timeout(CALL, read).await.map_err(|_| late("read a log", CALL))??;
+        let text = String::from_utf8_lossy(&text);
+        Ok(text.lines().map(|l| printable(l.trim_end_matches('\r'), 2000)).collect())
+    }
+
+    /// Memory in use by a container, bytes, page cache left out.
+    pub async fn memory(&self, id: &str) -> Option<u64> {
+        let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
+        let mut stream = std::pin::pin!(self.docker.stats(id, Some(options)));
+        let first = tokio::time::timeout(CALL, stream.next()).await.ok()??.ok()?;
+        let stats = first.memory_stats?;
+        let cache = stats.stats.and_then(|s| s.get("total_inactive_file").or_else(|| s.get("inactive_file")).copied()).unwrap_or(0);
+        stats.usage.map(|usage| usage.saturating_sub(cache))
+    }
+
+    /// Calls back with project and container id at each event of a Compose project's container; ends with the stream.
+    pub async fn events(&self, mut on_event: impl FnMut(&str, String)) -> Result<()> {
+        let filters = HashMap::from([("type", vec!["container".to_owned()]), ("label", vec![PROJECT.to_owned()])]);
+        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        let mut stream = std::pin::pin!(self.docker.events(Some(options)));
+        while let Some(event) = stream.next().await {
+            let event = event?;
+            let action = event.action.unwrap_or_default();
+            // Our own probes make exec events: they tell nothing.
+            if action.starts_with("exec_") {
+                continue;
+            }
+            let Some(actor) = event.actor else { continue };
+            let project = actor.attributes.and_then(|a| a.get(PROJECT).cloned());
+            if let (Some(project), Some(id)) = (project, actor.id) {
+                on_event(&project, id);
+            }
+        }
+        bail!("the Engine closed the stream of events")
+    }
+
+    /// Memory caps as the Engine has them: container id to bytes, 0 for none.
+    pub async fn memory_cap(&self, id: &str) -> Result<i64> {
+        let look = within(CALL, "inspect a container", self.docker.inspect_container(id, None)).await?;
+        Ok(look.host_config.and_then(|h| h.memory).unwrap_or(0))
+    }
+}
+
+fn seconds(grace: i64) -> i32 {
+    i32::try_from(grace).unwrap_or(i32::MAX)
+}
+
+fn status(error: &bollard::errors::Error) -> Option<u16> {
+    match error {
+        bollard::errors::Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+fn late(what: &str, limit: Duration) -> anyhow::Error {
+    anyhow!("the Docker Engine did not {what} within {} s: see `systemctl status docker`", limit.as_secs())
+}
+
+async fn within<T>(
+    limit: Duration, what: &str, call: impl Future<Output = Result<T, bollard::errors::Error>>,
+) -> Result<T> {
+    let answer = tokio::time::timeout(limit, call).await.map_err(|_| late(what, limit))?;
+    answer.with_context(|| format!("the Docker Engine did not {what}"))
+}
+
+/// `registry:5000/name:tag` without its tag.
+fn without_tag(name: &str) -> &str {
+    match name.rfind(':') {
+        Some(at) if !name[at..].contains('/') => &name[..at],
+        _ => name,
+    }
+}
+
+fn container(id: &str, look: ContainerInspectResponse) -> Container {
+    let config = look.config.unwrap_or_default();
+    let labels = config.labels.unwrap_or_default();
+    let state = look.state.unwrap_or_default();
+    let run = match state.status {
+        Some(ContainerStateStatusEnum::CREATED) => RunState::Created,
+        Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD | ContainerStateStatusEnum::REMOVING) => {
+            RunState::Exited { code: state.exit_code.unwrap_or(0), out_of_memory: state.oom_killed.unwrap_or(false) }
+        }
+        _ => RunState::Running,
+    };
+    let health = match state.health.and_then(|h| h.status) {
+        Some(HealthStatusEnum::HEALTHY) => Health::Healthy,
+        Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,
+        _ => Health::Unknown,
+    };
+    Container {
+        id: id.to_owned(),
+        name: look.name.unwrap_or_default().trim_start_matches('/').to_owned(),
+        project: labels.get(PROJECT).cloned().unwrap_or_default(),
+        one_off: labels.get(ONE_OFF).is_some_and(|v| v == "True"),
+        service: labels.get(SERVICE).cloned().unwrap_or_default(),
+        spec: labels.get(SPEC).cloned(),
+        state: run,
+        started_at: time(state.started_at.as_deref()),
+        finished_at: time(state.finished_at.as_deref()),
+        check: config.healthcheck.and_then(check),
+        health,
+    }
+}
+
+/// Docker writes year 1 for "never": 0.
+fn time(text: Option<&str>) -> Millis {
+    text.and_then(|t| t.parse::<jiff::Timestamp>().ok()).map_or(0, |t| t.as_millisecond().max(0))
+}
+
+/// Docker's defaults where the file is silent: 30 s, 30 s, 3 (Engine API reference, `HealthConfig`).
+fn check(config: HealthConfig) -> Option<Check> {
+    let test = config.test?;
+    let command = match test.first().map(String::as_str) {
+        Some("CMD") => test[1..].to_vec(),
+        Some("CMD-SHELL") => vec!["/bin/sh".to_owned(), "-c".to_owned(), test[1..].join(" ")],
+        _ => return None,
+    };
+    let millis = |nanos: Option<i64>, default: i64| nanos.filter(|n| *n > 0).map_or(default, |n| n / 1_000_000);
+    Some(Check {
+        command,
+        interval: millis(config.interval, 30_000),
+        timeout: millis(config.timeout, 30_000),
+        retries: config.retries.filter(|r| *r > 0).unwrap_or(3),
+        start_period: millis(config.start_period, 0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_cut_and_ports_are_not() {
+        for (name, cut) in [("a:1", "a"), ("host:5000/a", "host:5000/a"), ("host:5000/a:1", "host:5000/a"), ("a", "a")] {
+            assert_eq!(without_tag(name), cut);
+        }
+    }
+
+    #[test]
+    fn never_is_zero() {
+        assert_eq!(time(Some("0001-01-01T00:00:00Z")), 0);
+        assert_eq!(time(Some("1970-01-01T00:00:01.5Z")), 1500);
+    }
+}

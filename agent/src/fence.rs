@@ -1,0 +1,123 @@
+//! The fence around the Compose plugin: `landfall-agent fence --read DIR… --cpu SECONDS --memory BYTES -- PROGRAM ARGS`
+//! limits itself and then becomes PROGRAM. Never code between fork and exec in the daemon: a process of its own needs no unsafe.
+//!
+//! The plugin reads what a release says, and a release is untrusted text: it may read the named directories, itself and its libraries, write
+//! nothing, and use so much CPU and memory. Where the kernel has no Landlock the limits hold alone; the policy on the sources
+//! (`raw_policy`) does not depend on it. Connecting to a socket by path is not restricted, so that `up` reaches Docker.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use landlock::{
+    ABI, Access as _, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _,
+};
+use nix::sys::resource::{Resource, setrlimit};
+
+/// What the dynamic loader and the C library need, and nothing of the host's configuration.
+const LIBRARIES: &[&str] = &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/dev/null"];
+
+/// The exit code where the fence itself failed.
+const FENCE_FAILED: i32 = 125;
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Fence {
+    read: Vec<PathBuf>,
+    cpu_seconds: u64,
+    memory_bytes: u64,
+    program: Vec<String>,
+}
+
+/// Runs the fence with the arguments after `fence`; does not return.
+pub fn main(arguments: impl Iterator<Item = String>) -> ! {
+    let Err(error) = parse(arguments).and_then(|fence| become_program(&fence));
+    // Not the journal: this process has no log of its own, its stderr goes to the one who asked.
+    let mut stderr = std::io::stderr();
+    let _ = std::io::Write::write_all(&mut stderr, format!("landfall-agent fence: {error:#}\n").as_bytes());
+    std::process::exit(FENCE_FAILED)
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Fence> {
+    let mut fence = Fence { read: Vec::new(), cpu_seconds: 0, memory_bytes: 0, program: Vec::new() };
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().with_context(|| format!("`{argument}` needs a value"));
+        match argument.as_str() {
+            "--read" => fence.read.push(value()?.into()),
+            "--cpu" => fence.cpu_seconds = value()?.parse().context("`--cpu` takes seconds")?,
+            "--memory" => fence.memory_bytes = value()?.parse().context("`--memory` takes bytes")?,
+            "--" => fence.program = arguments.by_ref().collect(),
+            other => bail!("unknown argument `{other}`"),
+        }
+    }
+    if fence.cpu_seconds == 0 || fence.memory_bytes == 0 || fence.program.is_empty() {
+        bail!("`--cpu`, `--memory` and `-- PROGRAM` are required");
+    }
+    Ok(fence)
+}
+
+fn become_program(fence: &Fence) -> anyhow::Result<std::convert::Infallible> {
+    // One second between the soft limit (SIGXCPU) and the hard one (SIGKILL).
+    limit(Resource::RLIMIT_CPU, fence.cpu_seconds, fence.cpu_seconds + 1)?;
+    // Data, not address space: Go reserves a gigabyte that it never touches.
+    limit(Resource::RLIMIT_DATA, fence.memory_bytes, fence.memory_bytes)?;
+    limit(Resource::RLIMIT_CORE, 0, 0)?;
+    restrict(&fence.program[0], &fence.read).context("Landlock")?;
+    let arguments: Vec<CString> =
+        fence.program.iter().map(|a| CString::new(a.as_bytes())).collect::<Result<_, _>>().context("an argument")?;
+    let program = CString::new(Path::new(&fence.program[0]).as_os_str().as_bytes())?;
+    nix::unistd::execv(&program, &arguments).with_context(|| format!("cannot run `{}`", fence.program[0]))
+}
+
+fn limit(resource: Resource, soft: u64, hard: u64) -> anyhow::Result<()> {
+    setrlimit(resource, soft, hard).with_context(|| format!("cannot set {resource:?}"))
+}
+
+fn restrict(program: &str, read: &[PathBuf]) -> anyhow::Result<()> {
+    let abi = ABI::V5;
+    let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(abi))?.create()?;
+    let run = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute;
+    let look = AccessFs::ReadFile | AccessFs::ReadDir;
+    for path in std::iter::once(program).chain(LIBRARIES.iter().copied()) {
+        ruleset = allow(ruleset, Path::new(path), run)?;
+    }
+    for path in read {
+        ruleset = allow(ruleset, path, look)?;
+    }
+    ruleset.restrict_self()?;
+    Ok(())
+}
+
+fn allow(
+    ruleset: landlock::RulesetCreated, path: &Path, access: BitFlags<AccessFs>,
+) -> anyhow::Result<landlock::RulesetCreated> {
+    // What is not there cannot be read either.
+    let Ok(descriptor) = PathFd::new(path) else { return Ok(ruleset) };
+    let access = if path.is_dir() { access } else { access & AccessFs::from_file(ABI::V5) };
+    Ok(ruleset.add_rule(PathBeneath::new(descriptor, access))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> impl Iterator<Item = String> {
+        text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().into_iter()
+    }
+
+    #[test]
+    fn the_command_line_is_read_whole() {
+        let fence = parse(words("--read /a --cpu 10 --read /b --memory 4096 -- /bin/x --cpu 1")).unwrap();
+        assert_eq!(fence.read, [PathBuf::from("/a"), PathBuf::from("/b")]);
+        assert_eq!((fence.cpu_seconds, fence.memory_bytes), (10, 4096));
+        assert_eq!(fence.program, ["/bin/x", "--cpu", "1"]);
+    }
+
+    #[test]
+    fn a_fence_without_limits_is_refused() {
+        for bad in ["", "-- /bin/x", "--cpu 1 --memory 1", "--cpu 1 -- x", "--cpu", "--cpu x", "--what 1"] {
+            assert!(parse(words(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! How each rollout went: JSON lines appended and fsynced, for `landfall history` and for whoever asks later. It is a
+//! record, not a source of decisions: those come from the ledger.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use landfall_core::protocol::HistoryEntry;
+
+/// The format of a line.
+pub const FORMAT: u32 = 1;
+
+/// An app's history.
+#[derive(Debug)]
+pub struct History {
+    path: PathBuf,
+    next: u64,
+    last: Option<HistoryEntry>,
+}
+
+impl History {
+    /// Opens or begins it; a torn last line is cut off.
+    pub fn open(path: &Path) -> Result<Self> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).with_context(|| format!("cannot make `{}`", parent.display()))?;
+        }
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+        };
+        let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        if whole < text.len() {
+            let file = std::fs::OpenOptions::new().write(true).open(path)?;
+            file.set_len(whole as u64)?;
+            file.sync_data()?;
+        }
+        let last = parse(&text[..whole]).pop();
+        Ok(Self { path: path.to_owned(), next: last.as_ref().map_or(1, |l| l.seq + 1), last })
+    }
+
+    /// Appends an entry, numbered here. The same entry twice in a row (a kill between history and ledger) is written once.
+    pub fn append(&mut self, mut entry: HistoryEntry) -> Result<HistoryEntry> {
+        if let Some(last) = &self.last
+            && (last.event, &last.deployment, &last.reason, &last.detected_at)
+                == (entry.event, &entry.deployment, &entry.reason, &entry.detected_at)
+            && entry.event != landfall_core::protocol::HistoryEvent::Restarted
+        {
+            return Ok(last.clone());
+        }
+        entry.seq = self.next;
+        let mut line = serde_json::to_vec(&entry)?;
+        line.push(b'\n');
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&self.path)?;
+        file.write_all(&line).and_then(|()| file.sync_data()).with_context(|| format!("cannot write `{}`", self.path.display()))?;
+        self.next += 1;
+        self.last = Some(entry.clone());
+        Ok(entry)
+    }
+
+    /// The last entries, oldest first.
+    pub fn tail(&self, last: usize) -> Result<Vec<HistoryEntry>> {
+        let text = match std::fs::read(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", self.path.display())),
+        };
+        let mut entries = parse(&text);
+        Ok(entries.split_off(entries.len().saturating_sub(last)))
+    }
+}
+
+/// Lines that parse; a reader of a record passes over what it cannot read.
+fn parse(text: &[u8]) -> Vec<HistoryEntry> {
+    text.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}

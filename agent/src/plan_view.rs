@@ -1,0 +1,40 @@
+//! What a release would change, in words, in the order it would happen. Pure.
+
+use landfall_core::protocol::PlanView;
+
+use crate::order::start_order;
+use crate::spec::{Deployment, Order};
+use crate::state::Generation;
+
+/// The plan from what runs to a deployment.
+pub fn view(live: Option<&Generation>, next: &Deployment) -> PlanView {
+    let mut steps = Vec::new();
+    let old = live.map(|g| &g.deployment);
+    for (key, network) in &next.networks {
+        if let Some(before) = old.and_then(|o| o.networks.get(key))
+            && before.hash != network.hash
+        {
+            steps.push(format!("network `{key}` is changed: services on it are replaced"));
+        }
+    }
+    for service in start_order(next) {
+        let Some(spec) = next.services.get(service) else { continue };
+        let image = spec.image.rsplit_once(':').map_or(spec.image.as_str(), |(_, hex)| &hex[..hex.len().min(12)]);
+        match old.and_then(|o| o.services.get(service)) {
+            None => steps.push(format!("start `{service}` (new, image {image})")),
+            Some(before) if before.spec != spec.spec || before.replicas != spec.replicas => {
+                let how = match spec.order {
+                    Order::StopFirst => "old one stopped first",
+                    Order::StartFirst => "new one started first",
+                };
+                let what = if before.image == spec.image { "same image, other settings".to_owned() } else { format!("image {image}") };
+                steps.push(format!("replace `{service}` ({what}, {how})"));
+            }
+            Some(_) => {}
+        }
+    }
+    for service in old.into_iter().flat_map(|o| o.services.keys()).filter(|s| !next.services.contains_key(*s)) {
+        steps.push(format!("stop `{service}` (no longer in the release)"));
+    }
+    PlanView { release: next.release.clone(), deployment: next.id.clone(), steps }
+}

@@ -1,0 +1,99 @@
+//! What the agent learns while it runs and may forget when it dies: gates that opened, restarts and their back-off.
+//! Pure: it is told what was seen and when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use landfall_core::backoff::Backoff;
+
+use crate::observed::{Container, Millis, Observed, RunState};
+use crate::spec::RestartPolicy;
+
+/// No delay between restarts is longer.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+/// A container that was up this long starts again at the first delay.
+const WELL_AFTER: Millis = 600_000;
+
+/// Memory of one app's containers, by id.
+#[derive(Debug, Default)]
+pub struct Runtime {
+    gates: BTreeMap<String, Millis>,
+    exits: BTreeMap<String, Exits>,
+    /// Containers whose swap or start this agent asked for and that count as crashes when they exit.
+    watched: BTreeSet<String>,
+}
+
+/// The exits of one container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exits {
+    /// In a row, without ten good minutes between.
+    pub count: u32,
+    /// `finished_at` of the last one counted.
+    pub last: Millis,
+}
+
+impl Runtime {
+    /// Takes in what was seen. `gap` says that the Engine was out of sight since the last call (a daemon restart, a
+    /// reboot, our own start): an exit in a gap is nobody's fault and is not counted.
+    pub fn note(&mut self, seen: &Observed, gap: bool) {
+        self.gates.retain(|id, _| seen.containers.contains_key(id));
+        self.exits.retain(|id, _| seen.containers.contains_key(id));
+        self.watched.retain(|id| seen.containers.contains_key(id));
+        for container in seen.containers.values() {
+            if container.runs() {
+                self.watched.insert(container.id.clone());
+            } else if matches!(container.state, RunState::Exited { .. }) {
+                let exits = self.exits.entry(container.id.clone()).or_default();
+                if exits.last == container.finished_at {
+                    continue;
+                }
+                exits.last = container.finished_at;
+                let long_run = container.finished_at - container.started_at >= WELL_AFTER;
+                if gap || !self.watched.contains(&container.id) {
+                    exits.count = 0;
+                } else if long_run {
+                    exits.count = 1;
+                } else {
+                    exits.count += 1;
+                }
+            }
+        }
+    }
+
+    /// The agent started it: an exit from now on counts, however fast it comes.
+    pub fn started(&mut self, id: &str) {
+        self.watched.insert(id.to_owned());
+        self.gates.remove(id);
+    }
+
+    /// The agent stopped it on purpose: its exit does not count.
+    pub fn stopped_on_purpose(&mut self, id: &str) {
+        self.watched.remove(id);
+        self.exits.remove(id);
+        self.gates.remove(id);
+    }
+
+    /// A probe of this container passed at `at`.
+    pub fn probe_passed(&mut self, id: &str, at: Millis) {
+        self.gates.insert(id.to_owned(), at);
+    }
+
+    /// Whether its health check passed since it was started.
+    pub fn gate_open(&self, container: &Container) -> bool {
+        self.gates.get(&container.id).is_some_and(|at| *at >= container.started_at)
+    }
+
+    /// How often it exited in a row.
+    pub fn exits(&self, id: &str) -> u32 {
+        self.exits.get(id).map_or(0, |e| e.count)
+    }
+
+    /// When it may be started again.
+    pub fn due(&self, container: &Container, policy: &RestartPolicy) -> Millis {
+        let backoff = Backoff { first: policy.delay.max(Duration::from_millis(100)), most: LONGEST_DELAY };
+        match self.exits.get(&container.id) {
+            None => 0,
+            Some(exits) => exits.last + Millis::try_from(backoff.after(exits.count).as_millis()).unwrap_or(Millis::MAX / 2),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What all apps of this agent share: the Engine, the settings in force, facts of the machine, and what each app shows
+//! to operators. Single-threaded: plain cells.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use landfall_core::config::Settings;
+use landfall_core::contract::ChannelFile;
+use landfall_core::ids::AppName;
+use landfall_core::layout::Layout;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::compose_plugin::ComposePlugin;
+use crate::engine::{Engine, MachineFacts};
+use crate::observed::Observed;
+use crate::state::AppState;
+
+/// What all apps share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Every path.
+    pub layout: Layout,
+    /// The Engine.
+    pub engine: Engine,
+    /// The settings in force.
+    pub settings: RefCell<Rc<Settings>>,
+    /// Raised at each change of the settings.
+    pub settings_epoch: Cell<u64>,
+    /// Why the settings on disk are not those in force.
+    pub settings_problem: RefCell<Option<String>>,
+    /// The Compose plugin, or why there is none.
+    pub plugin: RefCell<Result<Rc<ComposePlugin>, String>>,
+    /// The machine, once the Engine has answered.
+    pub machine: RefCell<MachineFacts>,
+    /// Why the Engine does not answer.
+    pub engine_problem: RefCell<Option<String>>,
+    /// The kernel's boot id.
+    pub boot: String,
+    /// How long the way back stays armed after a deployment went live, milliseconds.
+    pub probation: crate::observed::Millis,
+    /// What each app shows.
+    pub views: RefCell<BTreeMap<AppName, AppView>>,
+    /// How to reach each app's loop.
+    pub mailboxes: RefCell<BTreeMap<AppName, mpsc::UnboundedSender<Mail>>>,
+}
+
+/// What an app's loop shows to operators.
+#[derive(Debug, Clone, Default)]
+pub struct AppView {
+    /// What it remembers.
+    pub state: AppState,
+    /// What it saw last.
+    pub seen: Observed,
+    /// What it waits for; none when all is as it should be.
+    pub why: Option<String>,
+    /// Why the newest release is not rolled out.
+    pub refused: Option<String>,
+    /// True while images are pulled and a release is examined.
+    pub preflight: bool,
+    /// What the watcher says.
+    pub channel: Option<ChannelFile>,
+    /// Containers whose health check passed by our own probe since their start.
+    pub opened: std::collections::BTreeSet<String>,
+    /// Restarts by container id.
+    pub restarts: BTreeMap<String, u32>,
+}
+
+/// What reaches an app's loop.
+#[derive(Debug)]
+pub enum Mail {
+    /// Something happened to this container.
+    Touched(String),
+    /// The Engine was out of sight.
+    Gap,
+    /// Its channel file, or the settings, may have changed.
+    Look,
+    /// An operator's word; the answer says what was done, or code, message and next step.
+    Intent(Intent, oneshot::Sender<Result<String, landfall_core::protocol::Failure>>),
+}
+
+/// An operator's word to one app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Intent {
+    /// No release changes.
+    Hold(String),
+    /// The end of hold and hands-off.
+    Resume,
+    /// No healing either, for this many seconds.
+    HandsOff(u64, String),
+    /// Back to what ran before.
+    Rollback(String),
+    /// Lift the quarantines and try again.
+    Retry,
+}
+
+impl Shared {
+    /// The settings in force.
+    pub fn settings(&self) -> Rc<Settings> {
+        Rc::clone(&self.settings.borrow())
+    }
+
+    /// Memory caps promised to all apps but this one, bytes.
+    pub fn memory_of_others(&self, app: &AppName) -> u64 {
+        let views = self.views.borrow();
+        let others = views.iter().filter(|(name, _)| *name != app);
+        let services = others.filter_map(|(_, view)| view.state.current()).flat_map(|g| g.deployment.services.values());
+        services.map(|s| s.memory.saturating_mul(u64::from(s.replicas))).sum()
+    }
+
+    /// Where the compose file of a deployment lies.
+    pub fn compose_file(&self, app: &AppName, deployment: &landfall_core::ids::DeploymentId) -> PathBuf {
+        self.layout.agent_app(app).join("deployments").join(deployment.as_str()).join("compose.yaml")
+    }
+
+    /// Sends mail to every app.
+    pub fn tell_all(&self, mail: impl Fn() -> Mail) {
+        for mailbox in self.mailboxes.borrow().values() {
+            // A loop that is gone needs no mail.
+            let _ = mailbox.send(mail());
+        }
+    }
+}

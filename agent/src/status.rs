@@ -1,0 +1,108 @@
+//! What `landfall status` shows, from the apps' views.
+
+use landfall_core::protocol::{AppStatus, ServiceStatus, Status};
+
+use crate::app_loop::now_text;
+use crate::observed::{Container, Health, RunState};
+use crate::shared::{AppView, Shared};
+use crate::spec::ServiceSpec;
+use crate::state::{Generation, Phase, completion_key};
+
+/// The whole status.
+pub async fn status(shared: &Shared) -> Status {
+    let settings = shared.settings();
+    let mut problems: Vec<String> = Vec::new();
+    problems.extend(shared.engine_problem.borrow().clone());
+    problems.extend(shared.plugin.borrow().as_ref().err().cloned());
+    problems.extend(shared.settings_problem.borrow().clone());
+    let views = shared.views.borrow().clone();
+    let mut apps = Vec::new();
+    for (app, view) in views {
+        let mut services = Vec::new();
+        if let Some(generation) = view.state.current() {
+            for (name, spec) in &generation.deployment.services {
+                services.push(service(shared, &view, generation, name, spec).await);
+            }
+        }
+        let running = view.state.current().map(|g| &g.deployment);
+        let (state, reason, next) = words(&view);
+        apps.push(AppStatus {
+            channel: settings.apps.get(&app).map(|a| a.channel.to_string()).unwrap_or_default(),
+            release: running.map(|d| d.release.clone()),
+            deployment: running.map(|d| d.id.clone()),
+            state,
+            reason,
+            next,
+            last_good_poll: view.channel.as_ref().and_then(|c| c.last_good_poll.clone()),
+            hold: view.state.hold.clone(),
+            quarantined: view.state.quarantine.iter().map(|(id, q)| (id.clone(), q.reason.clone())).collect(),
+            services,
+            app,
+        });
+    }
+    Status { version: env!("CARGO_PKG_VERSION").to_owned(), at: now_text(), problems, apps }
+}
+
+/// State, reason and next action in words.
+fn words(view: &AppView) -> (String, Option<String>, String) {
+    let channel_problem = view.channel.as_ref().and_then(|c| c.problem.clone());
+    let reason = view.refused.clone().or(view.why.clone()).or(channel_problem);
+    let word = if view.preflight && matches!(view.state.phase, Phase::Idle) { "preflight" } else { view.state.word() };
+    let next = match &view.state.phase {
+        Phase::Held { .. } => "decide: `landfall rollback`, or `landfall retry` after a fix",
+        _ if view.state.hold.is_some() => "`landfall resume` lets releases through again",
+        _ if view.refused.is_some() => "publish a release that passes, or change the host's settings",
+        Phase::Idle if view.state.live.is_none() && view.channel.as_ref().is_none_or(|c| c.release.is_none()) => "waits for a first release on the channel",
+        Phase::Idle if view.preflight => "pulls and examines the new release",
+        Phase::Idle => "follows the channel",
+        Phase::Preparing { .. } => "creates the new containers beside the old",
+        Phase::Rolling { .. } => "replaces the changed services in order",
+        Phase::Monitoring { .. } => "goes live when all stay well",
+        Phase::Probation { .. } => "follows the channel; the way back is armed",
+        Phase::RollingBack { .. } => "returns to the last good set",
+    };
+    (word.to_owned(), reason, next.to_owned())
+}
+
+/// One word for the state of an app.
+pub fn word_of(view: &AppView) -> String {
+    words(view).0
+}
+
+async fn service(shared: &Shared, view: &AppView, generation: &Generation, name: &str, spec: &ServiceSpec) -> ServiceStatus {
+    let ids = generation.ids(name);
+    let containers: Vec<&Container> = ids.iter().filter_map(|id| view.seen.containers.get(id)).collect();
+    let completed = spec.one_shot && view.state.completed.contains(&completion_key(&generation.deployment, name, &shared.boot));
+    let states: Vec<&str> = containers.iter().map(|c| word(c, view)).collect();
+    let ready = states.iter().filter(|s| matches!(**s, "healthy" | "running")).count();
+    let worst = ["unhealthy", "backing-off", "exited", "starting", "running", "healthy"].into_iter().find(|w| states.contains(w));
+    let mut memory = None;
+    for container in containers.iter().filter(|c| c.runs()) {
+        if let Some(used) = shared.engine.memory(&container.id).await {
+            memory = Some(memory.unwrap_or(0) + used);
+        }
+    }
+    ServiceStatus {
+        service: name.to_owned(),
+        state: if completed { "completed" } else { worst.unwrap_or("missing") }.to_owned(),
+        ready: if completed { spec.replicas } else { u32::try_from(ready).unwrap_or(0) },
+        wanted: spec.replicas,
+        image: spec.image.rsplit_once("sha256:").map_or_else(|| spec.image.clone(), |(_, hex)| hex.chars().take(12).collect()),
+        memory,
+        memory_cap: Some(spec.memory),
+        restarts: ids.iter().filter_map(|id| view.restarts.get(id)).sum(),
+    }
+}
+
+fn word(container: &Container, view: &AppView) -> &'static str {
+    match (container.state, container.health) {
+        (RunState::Running, Health::Unhealthy) => "unhealthy",
+        (RunState::Running, Health::Healthy) => "healthy",
+        (RunState::Running, Health::Unknown) if container.check.is_none() => "running",
+        // The agent's own probe may have passed before Docker's first check.
+        (RunState::Running, Health::Unknown) if view.opened.contains(&container.id) => "healthy",
+        (RunState::Running, Health::Unknown) => "starting",
+        (RunState::Exited { .. }, _) if view.restarts.get(&container.id).is_some_and(|n| *n > 0) => "backing-off",
+        (RunState::Exited { .. } | RunState::Created, _) => "exited",
+    }
+}

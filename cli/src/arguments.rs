@@ -1,0 +1,275 @@
+//! What can be typed, and what `--help` says. Values are parsed to domain types here; nothing is looked up.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use landfall_core::config::Channel;
+use landfall_core::ids::AppName;
+
+use crate::image::Image;
+
+const EXIT_CODES: &str = "Exit codes:
+   0  done, or no difference
+   1  failed
+   2  usage or invalid input
+   3  refused by policy
+   4  timed out or still waiting
+   5  agent or registry out of reach
+  10  there is a difference (`plan`), or something is not healthy (`status`)
+
+Data goes to stdout, talk to stderr. `--json` prints one JSON object a line.
+Colour only on a terminal, and not where NO_COLOR is set.";
+
+/// Publish releases, and talk to the deploy agent of this VM.
+#[derive(Debug, Parser)]
+#[command(name = "landfall", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// The root that all paths of this VM are below.
+    #[arg(long, global = true, value_name = "DIR", env = "LANDFALL_ROOT", default_value = "/")]
+    pub root: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Publish a release to a channel: what CI calls.
+    Publish(Publish),
+    /// Check the configuration of this VM, or compose files; needs no daemon.
+    Check(Check),
+    /// What runs, how it is, and what comes next; exit code 10 when something is not healthy.
+    Status(Status),
+    /// How the rollouts of an app went, oldest first.
+    History(History),
+    /// What a release would change; exit code 10 when there is a difference.
+    Plan(Plan),
+    /// The last log lines of an app's services.
+    Logs(Logs),
+    /// No release changes until `resume`; supervision goes on.
+    Hold(Why),
+    /// End a hold or hands-off.
+    Resume(Which),
+    /// No healing or restarting either, for a while.
+    HandsOff(HandsOff),
+    /// Return to the last good deployment and hold there.
+    Rollback(Why),
+    /// Lift a quarantine and try again.
+    Retry(Which),
+}
+
+/// Arguments of `publish`.
+#[derive(Debug, Args)]
+#[command(after_help = "Credentials: LANDFALL_REGISTRY_USERNAME and LANDFALL_REGISTRY_PASSWORD (for the channel's \
+registry only), else the Docker config file (`docker login`).\n\nFiles of `secrets:` are never added.")]
+pub struct Publish {
+    /// The channel, `registry/repository:tag`.
+    #[arg(value_name = "CHANNEL")]
+    pub channel: Channel,
+    /// A compose file; several merge in order. Without it: `compose.yaml` and the other names that Compose looks for.
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// What relative paths are relative to. Without it: the directory of the first compose file.
+    #[arg(long, value_name = "DIR")]
+    pub project_directory: Option<PathBuf>,
+    /// The image of a service, in place of what the file says. Tags are resolved to digests.
+    #[arg(long = "image", value_name = "SERVICE=REF", value_parser = service_image)]
+    pub images: Vec<(String, Image)>,
+    /// An annotation of the manifest. From GITHUB_* where set: `org.opencontainers.image.revision` and `.source`.
+    #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = annotation)]
+    pub annotations: Vec<(String, String)>,
+    /// Publish image digests only; the compose file is on the VM. Without `-f` the services are those of `--image`.
+    #[arg(long)]
+    pub pointer: bool,
+    /// Speak HTTP without TLS to the channel's registry. Loopback registries need no such word.
+    #[arg(long)]
+    pub plain_http: bool,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Check the configuration below this root.
+    #[arg(long, value_name = "ROOT", conflicts_with = "files")]
+    pub config: Option<PathBuf>,
+    /// Check these compose files, merged in order.
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// One JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `history`.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Which app; may be left out where there is only one.
+    pub app: Option<AppName>,
+    /// How many entries at most.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub last: usize,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// Which app; may be left out where there is only one.
+    pub app: Option<AppName>,
+    /// A staged release, by 8 or more digits of its id. Without it: the newest of the channel.
+    #[arg(value_parser = release_prefix)]
+    pub release: Option<String>,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `logs`.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Which app; may be left out where there is only one.
+    pub app: Option<AppName>,
+    /// Only this service.
+    pub service: Option<String>,
+    /// How many lines of each service.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub lines: usize,
+}
+
+/// Arguments of commands that only name an app.
+#[derive(Debug, Args)]
+pub struct Which {
+    /// Which app; may be left out where there is only one.
+    pub app: Option<AppName>,
+}
+
+/// Arguments of commands that must be explained.
+#[derive(Debug, Args)]
+pub struct Why {
+    /// Which app; may be left out where there is only one.
+    pub app: Option<AppName>,
+    /// The reason, for those who look at `status` and `history` later.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub why: String,
+}
+
+/// Arguments of `hands-off`.
+#[derive(Debug, Args)]
+pub struct HandsOff {
+    /// Which app; may be left out where there is only one.
+    pub app: Option<AppName>,
+    /// For how long, `30m` or `1h30m`.
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub period: Duration,
+    /// The reason, for those who look at `status` and `history` later.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub why: String,
+}
+
+fn service_image(text: &str) -> Result<(String, Image), String> {
+    let (service, image) = text.split_once('=').ok_or("expected SERVICE=REF")?;
+    if service.is_empty() {
+        return Err("the service before `=` is missing".to_owned());
+    }
+    let image = image.parse().map_err(|error| format!("{error}"))?;
+    Ok((service.to_owned(), image))
+}
+
+fn annotation(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    if key.is_empty() {
+        return Err("the key before `=` is missing".to_owned());
+    }
+    if key.starts_with("io.landfall.") {
+        return Err("annotations `io.landfall.*` are set by landfall itself".to_owned());
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn release_prefix(text: &str) -> Result<String, String> {
+    let hex = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if hex && (8..=64).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 8 to 64 lower-case hex digits of a release id".to_owned())
+    }
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() { Err("say why; it is shown in `status`".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match landfall_core::config::parse_duration(text) {
+        Ok(period) if period.as_secs() > 0 => Ok(period),
+        Ok(_) => Err("expected at least 1s".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// What is typed, and the parsed value (or a word of the error).
+    #[test]
+    fn arguments_parse_to_what_they_mean() {
+        let digest = format!("ghcr.io/acme/api@sha256:{}", "a".repeat(64));
+        let table: &[(&str, Result<&str, &str>)] = &[
+            ("status --json", Ok("json: true")),
+            ("history", Ok("app: None, last: 20")),
+            ("history web --last 3 --json", Ok("last: 3, json: true")),
+            ("plan web 3fa2bc01", Ok("release: Some(\"3fa2bc01\")")),
+            ("plan web 3fa2", Err("8 to 64")),
+            ("logs web api --lines 5", Ok("service: Some(\"api\"), lines: 5")),
+            ("hold web", Err("--why")),
+            ("hold web --why=", Err("say why")),
+            ("hold Web --why x", Err("not a valid app name")),
+            ("rollback --why broken", Ok("why: \"broken\"")),
+            ("hands-off web --for 1h30m --why x", Ok("period: 5400s")),
+            ("hands-off web --for 0s --why x", Err("at least 1s")),
+            ("hands-off web --for soon --why x", Err("soon")),
+            ("publish ghcr.io/acme/deploy:prod", Ok("tag: \"prod\"")),
+            ("publish acme/deploy:prod", Err("registry")),
+            ("publish ghcr.io/acme/deploy", Err("tag")),
+            ("publish ghcr.io/a/b:c --image api", Err("SERVICE=REF")),
+            ("publish ghcr.io/a/b:c --image =x", Err("service before")),
+            ("publish ghcr.io/a/b:c --annotation io.landfall.sequence=1", Err("landfall itself")),
+            (&format!("publish ghcr.io/a/b:c --image api={digest}"), Ok("(\"api\", Image")),
+            ("check -f a.yaml -f b.yaml", Ok("files: [\"a.yaml\", \"b.yaml\"]")),
+            ("check --config / -f a.yaml", Err("cannot be used with")),
+            ("--root /x retry", Ok("root: \"/x\"")),
+            ("frobnicate", Err("unrecognized")),
+        ];
+        for (typed, expected) in table {
+            let parsed = Cli::try_parse_from(std::iter::once("landfall").chain(typed.split(' ')));
+            match (parsed, expected) {
+                (Ok(cli), Ok(part)) => assert!(format!("{cli:?}").contains(part), "{typed}: {cli:?}"),
+                (Err(error), Err(part)) => {
+                    assert!(error.to_string().contains(part), "{typed}: {error}");
+                    assert_eq!(error.exit_code(), 2, "{typed}");
+                }
+                (parsed, _) => panic!("{typed}: {parsed:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! landfall: what the operator and CI type. It asks the agent on its socket and publishes to a registry; it never acts
+//! on the VM by itself, and never touches the Docker socket.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`arguments`] | what can be typed, and what `--help` says |
+//! | [`failure`] | an error with its exit code and what to do next |
+//! | [`terminal`] | colour, widths, ages and sizes as people read them |
+//! | [`agent`] | the client of the agent's socket |
+//! | [`status`], [`history`], [`plan`], [`logs`], [`orders`], [`check`] | one command group each; rendering is pure |
+//! | [`publish`] | the glue of `publish`, over the modules below |
+//! | [`compose`] | the little of a compose file that publish must see |
+//! | [`flatten`] | `extends` and `include` resolved by the Compose plugin, without a daemon |
+//! | [`bundle`] | compose documents and files to layers: pure |
+//! | [`files`] | the project directory as [`bundle`] sees it |
+//! | [`image`] | image and channel references |
+//! | [`manifest`] | the manifest's bytes: pure |
+//! | [`registry`] | resolve and push, over oci-client |
+//! | [`credentials`] | the Docker config file, credential helpers, environment |
+
+pub mod agent;
+pub mod arguments;
+pub mod bundle;
+pub mod check;
+pub mod compose;
+pub mod credentials;
+pub mod failure;
+pub mod files;
+pub mod flatten;
+pub mod history;
+pub mod image;
+pub mod logs;
+pub mod manifest;
+pub mod orders;
+pub mod plan;
+pub mod publish;
+pub mod registry;
+pub mod status;
+pub mod terminal;
+
+use std::io::Write as _;
+
+use arguments::{Cli, Verb};
+use failure::{Exit, Failed};
+
+/// Runs what was typed and returns the exit code. Prints the error, once, with what to do next.
+pub fn run(cli: Cli) -> u8 {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Failed::new(Exit::Failed, format!("cannot start: {error}"))),
+    };
+    match runtime.block_on(dispatch(cli)) {
+        Ok(exit) => exit.code(),
+        Err(failed) => report(&failed),
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<Exit, Failed> {
+    let layout = landfall_core::layout::Layout::new(&cli.root);
+    let agent = agent::Agent::new(layout.agent_socket());
+    match cli.verb {
+        Verb::Publish(arguments) => publish::run(&arguments).await,
+        Verb::Check(arguments) => check::run(&layout, &arguments),
+        Verb::Status(arguments) => status::run(&agent, &arguments).await,
+        Verb::History(arguments) => history::run(&agent, &arguments).await,
+        Verb::Plan(arguments) => plan::run(&agent, &arguments).await,
+        Verb::Logs(arguments) => logs::run(&agent, &arguments).await,
+        Verb::Hold(arguments) => orders::hold(&agent, &arguments).await,
+        Verb::Resume(arguments) => orders::resume(&agent, &arguments).await,
+        Verb::HandsOff(arguments) => orders::hands_off(&agent, &arguments).await,
+        Verb::Rollback(arguments) => orders::rollback(&agent, &arguments).await,
+        Verb::Retry(arguments) => orders::retry(&agent, &arguments).await,
+    }
+}
+
+fn report(failed: &Failed) -> u8 {
+    let paint = terminal::Paint::for_stderr();
+    // A closed stderr changes nothing about the exit code.
+    let _ = std::io::stderr().write_all(failed.render(paint).as_bytes());
+    failed.exit.code()
+}

@@ -1,0 +1,151 @@
+//! `landfall status`: one screen that answers "is it well, and what comes next". Rendering is pure; ages are against the
+//! agent's own clock, so that a wrong clock here shows no wrong age.
+
+use landfall_core::ids::printable;
+use landfall_core::protocol::{AppStatus, Command, ServiceStatus, Status};
+
+use crate::agent::{Agent, json_lines, only};
+use crate::arguments;
+use crate::failure::{Exit, Failed};
+use crate::terminal::{self, Paint, WIDTH, age, column, cut, size, wrap};
+
+/// The longest text from the agent that is shown as one.
+const TEXT: usize = 400;
+const APP_WIDTH: usize = 24;
+const APP_STATE_WIDTH: usize = 12;
+const SERVICE_WIDTH: usize = 22;
+const STATE_WIDTH: usize = 11;
+
+/// Asks and prints. Exit code 10 where something is not healthy.
+pub async fn run(agent: &Agent, arguments: &arguments::Status) -> Result<Exit, Failed> {
+    let data = agent.ask(Command::Status {}).await?;
+    let status: Status = only(data.clone())?;
+    if arguments.json {
+        terminal::out(&json_lines(&data));
+    } else {
+        terminal::out(&render(&status, Paint::for_stdout()));
+    }
+    Ok(if healthy(&status) { Exit::Done } else { Exit::Different })
+}
+
+/// Whether all that should serve does, and nobody has to act.
+pub fn healthy(status: &Status) -> bool {
+    problems(status).next().is_none() && status.apps.iter().all(app_healthy)
+}
+
+fn problems(status: &Status) -> impl Iterator<Item = &String> {
+    status.problems.iter().filter(|p| *p != "ok")
+}
+
+fn app_healthy(app: &AppStatus) -> bool {
+    app.release.is_some()
+        && !matches!(app.state.as_str(), "held" | "rolling-back")
+        && app.services.iter().all(|s| grade(s) == Grade::Good)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Grade {
+    Good,
+    Busy,
+    Bad,
+}
+
+fn grade(service: &ServiceStatus) -> Grade {
+    match service.state.as_str() {
+        "completed" => Grade::Good,
+        "healthy" | "running" if service.ready >= service.wanted => Grade::Good,
+        "healthy" | "running" | "starting" => Grade::Busy,
+        _ => Grade::Bad,
+    }
+}
+
+/// The screen.
+pub fn render(status: &Status, paint: Paint) -> String {
+    let mut text = String::new();
+    for problem in problems(status) {
+        text.push_str(&wrap(&format!("{} ", paint.bad("problem:")), 9, &printable(problem, TEXT)));
+    }
+    if status.apps.is_empty() {
+        text.push_str("no app is configured; add one to /etc/landfall/landfall.yaml, then `landfall check`\n");
+    }
+    for (count, app) in status.apps.iter().enumerate() {
+        if count > 0 {
+            text.push('\n');
+        }
+        render_app(&mut text, app, &status.at, paint);
+    }
+    text
+}
+
+fn render_app(text: &mut String, app: &AppStatus, at: &str, paint: Paint) {
+    let state = cut(&printable(&app.state, TEXT), APP_STATE_WIDTH);
+    let state = match app.state.as_str() {
+        "idle" if app_healthy(app) => paint.good(&state),
+        "held" | "rolling-back" => paint.bad(&state),
+        _ => paint.busy(&state),
+    };
+    let release = app.release.as_ref().map_or("no release yet".to_owned(), |r| format!("release {}", r.short()));
+    let polled = match app.last_good_poll.as_deref().map(|then| age(at, then)) {
+        Some(Some(age)) => format!("polled {age} ago"),
+        Some(None) => "poll time unknown".to_owned(),
+        None => "never polled".to_owned(),
+    };
+    let name = paint.strong(&cut(app.app.as_str(), APP_WIDTH));
+    text.push_str(&format!("{name}  {state}  {release}  {polled}\n"));
+    line(text, "channel", &cut(&printable(&app.channel, TEXT), WIDTH - 13));
+    if let Some(hold) = &app.hold {
+        line(text, "hold", &printable(hold, TEXT));
+    }
+    if let Some(reason) = &app.reason {
+        line(text, "reason", &printable(reason, TEXT));
+    }
+    for (deployment, reason) in &app.quarantined {
+        line(text, "quarantine", &format!("{} {}", deployment.short(), printable(reason, TEXT)));
+    }
+    if !app.services.is_empty() {
+        let head = format!(
+            "  {} {} {:>5}  {:<13} {:>8}  IMAGE",
+            column("SERVICE", SERVICE_WIDTH),
+            column("STATE", STATE_WIDTH),
+            "READY",
+            "MEMORY",
+            "RESTARTS"
+        );
+        text.push_str(&paint.faint(&head));
+        text.push('\n');
+    }
+    for service in &app.services {
+        render_service(text, service, paint);
+    }
+    line(text, "next", &printable(&app.next, TEXT));
+}
+
+fn render_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
+    let state = column(&printable(&service.state, TEXT), STATE_WIDTH);
+    let state = match grade(service) {
+        Grade::Good => paint.good(&state),
+        Grade::Busy => paint.busy(&state),
+        Grade::Bad => paint.bad(&state),
+    };
+    let memory = match (service.memory, service.memory_cap) {
+        (Some(used), Some(cap)) => format!("{} of {}", size(used), size(cap)),
+        (Some(used), None) => size(used),
+        (None, Some(cap)) => format!("- of {}", size(cap)),
+        (None, None) => "-".to_owned(),
+    };
+    let row = format!(
+        "  {} {state} {:>5}  {} {:>8}  {}",
+        column(&printable(&service.service, TEXT), SERVICE_WIDTH),
+        format!("{}/{}", service.ready, service.wanted),
+        column(&memory, 13),
+        service.restarts,
+        cut(&printable(&service.image, TEXT), 12),
+    );
+    text.push_str(row.trim_end());
+    text.push('\n');
+}
+
+fn line(text: &mut String, key: &str, value: &str) {
+    text.push_str(&wrap(&format!("  {key:<10} "), 13, value));
+}
+

@@ -1,0 +1,140 @@
+//! Goldens of what an operator reads. Every line fits 80 columns, nothing from outside arrives raw.
+
+use landfall::terminal::{Paint, WIDTH};
+use landfall::{history, logs, plan, status};
+use landfall_core::protocol::{HistoryEntry, LogLine, PlanView, Status};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+fn value<T: DeserializeOwned>(json: serde_json::Value) -> T {
+    serde_json::from_value(json).expect("it is what the agent would write")
+}
+
+fn id(digit: char) -> String {
+    digit.to_string().repeat(64)
+}
+
+fn check(text: &str, golden: &str) {
+    assert_eq!(text, golden, "\n--- got ---\n{text}");
+    for line in text.lines() {
+        assert!(line.chars().count() <= WIDTH, "{line}");
+        assert!(!line.contains('\x1b'), "{line}");
+    }
+}
+
+fn service(name: &str, state: &str, ready: u32, wanted: u32, memory: Option<u64>, restarts: u32) -> serde_json::Value {
+    json!({ "service": name, "state": state, "ready": ready, "wanted": wanted, "image": "0123456789ab",
+            "memory": memory, "memory_cap": 128 << 20, "restarts": restarts })
+}
+
+fn app(services: &[serde_json::Value]) -> serde_json::Value {
+    json!({ "app": "web", "channel": "ghcr.io/acme/deploy:staging", "release": id('a'), "deployment": id('b'),
+            "state": "idle", "reason": null, "next": "nothing to do", "last_good_poll": "2026-01-31T12:00:02.100Z",
+            "hold": null, "quarantined": {}, "services": services })
+}
+
+fn status_of(apps: &[serde_json::Value]) -> Status {
+    value(json!({ "version": "0.1.0", "at": "2026-01-31T12:00:05.000Z", "problems": [], "apps": apps }))
+}
+
+#[test]
+fn a_status_that_is_well() {
+    let services = [
+        service("api", "healthy", 2, 2, Some(34 << 20), 0),
+        service("migrate", "completed", 1, 1, None, 0),
+    ];
+    let status = status_of(&[app(&services)]);
+    check(&status::render(&status, Paint::OFF), include_str!("golden/status-well.txt"));
+    assert!(status::healthy(&status));
+}
+
+#[test]
+fn a_status_that_needs_a_person() {
+    let mut one = app(&[
+        service("a-service-with-quite-a-long-name", "backing-off", 0, 12, Some(1_610_612_736), 1234),
+        service("evil\u{1b}[2J", "unhealthy", 0, 1, None, 0),
+    ]);
+    one["app"] = json!("an-app-with-forty-characters-in-its-name");
+    one["channel"] = json!(format!("registry.internal.acme.example:5000/{}:production", "team/".repeat(12) + "deploy"));
+    one["state"] = json!("rolling-back");
+    one["reason"] = json!("service `api` did not get healthy within 40 s: exit code 1, \x1b[31mconnection refused to db:5432");
+    one["hold"] = json!("database is being moved (alice)");
+    one["last_good_poll"] = json!("2026-01-31T09:00:00Z");
+    one["quarantined"] = json!({ id('c'): "crash-looped" });
+    one["next"] = json!("wait; the last good deployment is being started. After that: `landfall history an-app`");
+    let mut two = app(&[]);
+    two["app"] = json!("other");
+    two["release"] = json!(null);
+    two["state"] = json!("waiting");
+    two["last_good_poll"] = json!(null);
+    let mut status = status_of(&[one, two]);
+    status.problems = vec!["landfall.yaml:3:5: unknown key `chanel`, did you mean `channel`; the last valid settings are used".into()];
+    check(&status::render(&status, Paint::OFF), include_str!("golden/status-ill.txt"));
+    assert!(!status::healthy(&status));
+}
+
+#[test]
+fn healthy_means_all_that_should_serve_does() {
+    let with = |change: fn(&mut Status)| {
+        let mut status = status_of(&[app(&[service("api", "healthy", 1, 1, None, 0)])]);
+        change(&mut status);
+        status::healthy(&status)
+    };
+    let table: [(&str, fn(&mut Status), bool); 9] = [
+        ("as it is", |_| {}, true),
+        ("problem `ok`", |s| s.problems = vec!["ok".into()], true),
+        ("a hold is no illness", |s| s.apps[0].hold = Some("x".into()), true),
+        ("a problem", |s| s.problems = vec!["engine down".into()], false),
+        ("held", |s| s.apps[0].state = "held".into(), false),
+        ("no release", |s| s.apps[0].release = None, false),
+        ("unhealthy", |s| s.apps[0].services[0].state = "unhealthy".into(), false),
+        ("a replica short", |s| s.apps[0].services[0].wanted = 2, false),
+        ("no apps", |s| s.apps.clear(), true),
+    ];
+    for (name, change, expected) in table {
+        assert_eq!(with(change), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_history() {
+    let entry = |seq: u64, at: &str, event: &str, took: Option<u64>, services: &[&str], reason: Option<&str>| -> HistoryEntry {
+        value(json!({ "format": 1, "seq": seq, "at": at, "event": event, "release": id('a'), "deployment": id('b'),
+                      "reason": reason, "services": services, "detected_at": null, "took_ms": took }))
+    };
+    let mut operator = entry(6, "2026-01-31T12:09:00Z", "operator", None, &[], Some("hold: database is being moved"));
+    operator.release = None;
+    let entries = [
+        entry(1, "2026-01-31T12:00:05.123Z", "rollout-started", None, &["api", "web"], None),
+        entry(2, "2026-01-31T12:00:17Z", "live", Some(12_345), &["api", "web"], None),
+        entry(3, "2026-01-31T12:05:17Z", "rollback-started", None, &["api", "worker", "scheduler", "proxy"],
+              Some("service `api` did not get healthy within 40 s: exit code 1, last words: \u{1b}[31mconnection refused")),
+        entry(4, "2026-01-31T12:05:19Z", "rolled-back", Some(1_900), &["api"], None),
+        entry(5, "not a time\n", "good", Some(300_000), &[], None),
+        operator,
+    ];
+    check(&history::render(&entries, Paint::OFF), include_str!("golden/history.txt"));
+}
+
+#[test]
+fn a_plan() {
+    let mut view: PlanView = value(json!({ "release": id('a'), "deployment": id('b'), "steps": [
+        "pull `ghcr.io/acme/api@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef`",
+        "create `api` beside the one that serves",
+        "stop the old `api`, start the new, wait until it is healthy (the gap is announced: stop-first)"
+    ] }));
+    let text = plan::render(&view, Paint::OFF);
+    assert_eq!(text, include_str!("golden/plan.txt"), "\n--- got ---\n{text}");
+    view.steps.clear();
+    check(
+        &plan::render(&view, Paint::OFF),
+        "release aaaaaaaaaaaa, deployment bbbbbbbbbbbb\n  no difference: nothing would change\n",
+    );
+}
+
+#[test]
+fn logs_name_their_service_and_are_escaped() {
+    let line = |service: &str, text: &str| LogLine { service: service.into(), text: text.into() };
+    let text = logs::render(&[line("api", "up"), line("web-proxy", "\u{1b}[2Jx\ty")], Paint::OFF);
+    check(&text, "api       | up\nweb-proxy | \\u{1b}[2Jx\\ty\n");
+}

@@ -1,0 +1,103 @@
+//! What the settings mean: validated, complete, with every default stated. Serializable, because the agent keeps the
+//! last valid ones.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::channel::{Channel, is_loopback};
+use crate::ids::AppName;
+
+/// Everything that landfall.yaml and its drop-ins say.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Settings {
+    /// What this machine allows and keeps for itself.
+    pub host: Host,
+    /// Registries that need more than their name, by host (and port).
+    pub registries: BTreeMap<String, Registry>,
+    /// The apps of this machine.
+    pub apps: BTreeMap<AppName, App>,
+}
+
+impl Settings {
+    /// Whether this registry is spoken to without TLS: by its setting, or because it is this machine itself.
+    pub fn plain_http(&self, registry: &str) -> bool {
+        self.registries.get(registry).is_some_and(|r| r.plain_http) || is_loopback(registry)
+    }
+}
+
+/// What this machine allows and keeps for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// `host.reserve.memory`: bytes that no app may be promised.
+    pub reserve_memory: u64,
+    /// `host.require_caps`: a service without a memory cap is refused.
+    pub require_caps: bool,
+    /// `host.default_caps.memory`: the cap of a service that has none, bytes.
+    pub default_memory: Option<u64>,
+    /// `host.allow_binds`: absolute paths below which an app may bind host files.
+    pub allow_binds: Vec<String>,
+    /// `host.publish: loopback`: ports are bound on loopback only.
+    pub publish_loopback_only: bool,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            reserve_memory: 512 << 20,
+            require_caps: true,
+            default_memory: None,
+            allow_binds: Vec::new(),
+            publish_loopback_only: false,
+        }
+    }
+}
+
+/// How a registry is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Registry {
+    /// Without TLS. Loopback registries are anyway: ask [`Settings::plain_http`].
+    pub plain_http: bool,
+}
+
+/// One app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// What it follows.
+    pub channel: Channel,
+    /// What the channel points at.
+    pub source: Source,
+    /// How often the channel is asked.
+    #[serde(with = "milliseconds")]
+    pub poll: Duration,
+    /// Compose profiles that are on here.
+    pub profiles: Vec<String>,
+    /// Variables for interpolation.
+    pub vars: BTreeMap<String, String>,
+}
+
+/// What a channel points at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// Compose files and all that belongs to them: the default.
+    #[default]
+    Bundle,
+    /// Image digests by service; the compose file is on this machine.
+    Pointer,
+}
+
+mod milliseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}

@@ -1,0 +1,142 @@
+//! Tables: one text, or several files, and what comes out.
+
+use std::fs;
+
+use super::*;
+
+fn load(files: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let root = tempfile::tempdir().unwrap();
+    let layout = Layout::new(root.path());
+    fs::create_dir_all(layout.config_drop_ins()).unwrap();
+    for (name, text) in files {
+        let path = if *name == "main" { layout.config_file() } else { layout.config_drop_ins().join(name) };
+        fs::write(path, text).unwrap();
+    }
+    Settings::load(&layout)
+}
+
+const WEB: &str = "apps:\n  web:\n    channel: ghcr.io/acme/deploy:prod\n";
+
+#[test]
+fn defaults_are_stated() {
+    let settings = load(&[("main", WEB)]).unwrap();
+    assert_eq!(settings.host, Host::default());
+    let app = settings.apps.values().next().unwrap();
+    assert_eq!(app.channel.to_string(), "ghcr.io/acme/deploy:prod");
+    assert_eq!((app.source, app.poll.as_secs()), (Source::Bundle, 5));
+    assert!(!settings.plain_http("ghcr.io") && settings.plain_http("localhost:5000"));
+    let kept: Settings = serde_json::from_str(&serde_json::to_string(&settings).unwrap()).unwrap();
+    assert_eq!(kept, settings);
+}
+
+#[test]
+fn everything_that_can_be_written() {
+    let text = r#"
+registries:
+  "10.0.0.4:5000": { plain_http: true }
+host: { reserve: { memory: 1G }, require_caps: false, default_caps: { memory: 64M }, allow_binds: [/srv/data], publish: loopback }
+apps:
+  web:
+    channel: localhost:5000/deploy:pr-42
+    source: pointer
+    poll: 1s
+    profiles: [vm-edge]
+    vars: { PORT: 8080, SWITCH: no, EMPTY: "" }
+"#;
+    let settings = load(&[("main", text)]).unwrap();
+    assert!(settings.plain_http("10.0.0.4:5000"));
+    let host = Host {
+        reserve_memory: 1 << 30,
+        require_caps: false,
+        default_memory: Some(64 << 20),
+        allow_binds: vec!["/srv/data".into()],
+        publish_loopback_only: true,
+    };
+    assert_eq!(settings.host, host);
+    let app = &settings.apps.values().next().unwrap();
+    assert_eq!(app.source, Source::Pointer);
+    let vars: Vec<(&str, &str)> = app.vars.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(vars, [("EMPTY", ""), ("PORT", "8080"), ("SWITCH", "no")]);
+}
+
+#[test]
+fn drop_ins_merge_maps_by_key_in_file_name_order_and_replace_all_else() {
+    let settings = load(&[
+        ("main", "host: { reserve: { memory: 1G }, allow_binds: [/a, /b] }\napps: { web: { channel: \"a.b/c:1\", vars: { A: 1, B: 1 } } }"),
+        ("20-b.yaml", "apps: { web: { vars: { B: 3 } } }"),
+        ("10-a.yaml", "host: { require_caps: false, allow_binds: [/c] }\napps: { web: { poll: 9s, vars: { B: 2, C: 2 } }, api: { channel: \"a.b/d:1\" } }"),
+        (".hidden.yaml", "broken: ["),
+        ("notes.txt", "broken: ["),
+    ])
+    .unwrap();
+    assert_eq!(settings.host.reserve_memory, 1 << 30);
+    assert_eq!((settings.host.require_caps, settings.host.allow_binds), (false, vec!["/c".to_owned()]));
+    let web = &settings.apps[&"web".parse().unwrap()];
+    assert_eq!((web.channel.to_string().as_str(), web.poll.as_secs()), ("a.b/c:1", 9));
+    assert_eq!(web.vars.values().map(String::as_str).collect::<Vec<_>>(), ["1", "3", "2"]);
+    assert_eq!(settings.apps.len(), 2);
+}
+
+#[test]
+fn mistakes_have_a_place_and_a_next_step() {
+    for (text, place, words) in [
+        ("aps: {}", "1:1", "unknown key `aps`; did you mean `apps`?"),
+        ("apps:\n  web:\n    chanel: a.b/c:1\n", "3:5", "unknown key `chanel`; did you mean `channel`?"),
+        ("host:\n  zebra: 1\n", "2:3", "known here: `reserve`"),
+        ("vaults: {}", "1:1", "`vaults` is not supported by this version"),
+        ("notify: {}", "1:1", "`notify` is not supported by this version"),
+        ("host: { reserve: { cpu: 0.2 } }", "1:20", "`cpu` is not supported by this version"),
+        ("host: { reserve: { disk: 10% } }", "1:20", "`disk` is not supported by this version"),
+        ("host: { imds_users: [] }", "1:9", "`imds_users` is not supported by this version"),
+        ("registries: { ghcr.io: { username: x } }", "1:26", "`username` is not supported by this version"),
+        ("apps: { web: { approval: manual } }", "1:16", "`approval` is not supported by this version"),
+        ("apps: { web: { rollout: {} } }", "1:16", "`rollout` is not supported by this version"),
+        ("apps: { web: { drift: heal } }", "1:16", "`drift` is not supported by this version"),
+        ("apps: { web: { source: tags } }", "1:24", "not supported by this version"),
+        ("apps: { web: { source: oci } }", "1:24", "expected `bundle` or `pointer`"),
+        ("apps: { Web: { } }", "1:9", "`Web` is not a valid app name"),
+        ("apps: { web: { channel: web } }", "1:25", "`web` is not a valid channel"),
+        ("apps: { web: { poll: 5 } }", "1:22", "`5` is not a valid duration"),
+        ("apps: { web: { poll: 1ms } }", "1:22", "`1ms` is not a valid poll interval"),
+        ("apps: { web: { vars: { COMPOSE_FILE: x } } }", "1:24", "`COMPOSE_FILE` is not a valid variable"),
+        ("apps: { web: { vars: { DOCKER_HOST: x } } }", "1:24", "`DOCKER_HOST` is not a valid variable"),
+        ("apps: { web: { vars: { A-B: x } } }", "1:24", "`A-B` is not a valid variable"),
+        ("host: { reserve: { memory: lots } }", "1:28", "`lots` is not a valid size"),
+        ("host: { allow_binds: [data] }", "1:23", "`data` is not a valid path to bind"),
+        ("host: { allow_binds: [/] }", "1:23", "`/` is not a valid path to bind"),
+        ("host: { publish: everywhere }", "1:18", "everywhere"),
+        ("host: { require_caps: maybe }", "1:23", "bool"),
+        ("registries: { \"https://ghcr.io\": {} }", "1:15", "not a valid registry"),
+        ("host: []", "1:7", "expected mapping"),
+        ("apps: {\n", "1:7", "unclosed"),
+        ("apps: {}\napps: {}\n", "2:1", "duplicate"),
+    ] {
+        let error = load(&[("main", text)]).expect_err(text);
+        let shown = error.to_string();
+        assert!(shown.contains(&format!("landfall.yaml:{place}: ")), "{text}: {shown}");
+        assert!(shown.contains(words), "{text}: {shown}");
+        assert!(!shown.contains('\n') && !shown.ends_with('.'), "{text}: {shown}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_drop_in_names_the_drop_in_and_shows_the_line() {
+    let error = load(&[("main", WEB), ("50-x.yaml", "apps:\n  web: { pol: 5s }\n")]).unwrap_err();
+    assert!(
+        error.to_string().contains("landfall.d/50-x.yaml:2:10: unknown key `pol`; did you mean `poll`?"),
+        "{error}"
+    );
+    assert_eq!(error.snippet(), "2 |   web: { pol: 5s }\n             ^");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    for (files, words) in [
+        (vec![], "etc/landfall/landfall.yaml` is not there"),
+        (vec![("main", "apps: { web: { poll: 5s } }")], "app `web` has no `channel`"),
+    ] {
+        let error = load(&files).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    assert!(load(&[("main", "")]).unwrap().apps.is_empty());
+}

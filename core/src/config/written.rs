@@ -1,0 +1,243 @@
+//! What is written, file by file: every field optional, every value checked where it stands, so that an error has the
+//! file, the line and the column. Merging and defaults come after, in [`Config::merge`] and [`Config::settle`].
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::channel::{Channel, is_registry};
+use super::error::{ConfigError, explain};
+use super::settings::{App, Host, Registry, Settings, Source};
+use super::values::{InvalidValue, parse_duration, parse_size};
+use crate::ids::AppName;
+
+/// How often a channel is asked unless the app says.
+const POLL: Duration = Duration::from_secs(5);
+/// A registry is not asked more often than this.
+const POLL_LEAST: Duration = Duration::from_millis(200);
+/// More than a day between polls is a mistake in the unit.
+const POLL_MOST: Duration = Duration::from_hours(24);
+
+/// One settings file, or several merged.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    host: Option<WrittenHost>,
+    registries: Option<BTreeMap<RegistryHost, WrittenRegistry>>,
+    apps: Option<BTreeMap<AppName, WrittenApp>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenHost {
+    reserve: Option<Reserve>,
+    require_caps: Option<bool>,
+    default_caps: Option<DefaultCaps>,
+    allow_binds: Option<Vec<BindRoot>>,
+    publish: Option<Publish>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reserve {
+    memory: Option<Size>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DefaultCaps {
+    memory: Option<Size>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRegistry {
+    plain_http: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenApp {
+    channel: Option<Channel>,
+    source: Option<WrittenSource>,
+    poll: Option<Poll>,
+    profiles: Option<Vec<Profile>>,
+    vars: Option<BTreeMap<Variable, String>>,
+}
+
+impl Config {
+    /// Parses one file. `path` is only for the error.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let options = serde_saphyr::options! { with_snippet: false };
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| explain(path, text, &error))
+    }
+
+    /// Lays `over` on this: maps merge by key, all else is replaced.
+    pub fn merge(&mut self, over: Self) {
+        merge_with(&mut self.host, over.host, WrittenHost::merge);
+        merge_with(&mut self.registries, over.registries, |under, over| {
+            merge_maps(under, over, |under, over| replace(&mut under.plain_http, over.plain_http));
+        });
+        merge_with(&mut self.apps, over.apps, |under, over| merge_maps(under, over, WrittenApp::merge));
+    }
+
+    /// Adds the defaults. The error says what is missing.
+    pub fn settle(self) -> Result<Settings, String> {
+        let host = self.host.unwrap_or_default();
+        let defaults = Host::default();
+        let mut apps = BTreeMap::new();
+        for (name, app) in self.apps.unwrap_or_default() {
+            let channel = app.channel.ok_or_else(|| {
+                format!("app `{name}` has no `channel`; add `channel: registry/repository:tag` below `apps.{name}`")
+            })?;
+            let app = App {
+                channel,
+                source: app.source.map_or_else(Source::default, |source| source.0),
+                poll: app.poll.map_or(POLL, |poll| poll.0),
+                profiles: app.profiles.unwrap_or_default().into_iter().map(|p| p.0).collect(),
+                vars: app.vars.unwrap_or_default().into_iter().map(|(key, value)| (key.0, value)).collect(),
+            };
+            apps.insert(name, app);
+        }
+        Ok(Settings {
+            host: Host {
+                reserve_memory: host.reserve.and_then(|r| r.memory).map_or(defaults.reserve_memory, |s| s.0),
+                require_caps: host.require_caps.unwrap_or(defaults.require_caps),
+                default_memory: host.default_caps.and_then(|caps| caps.memory).map(|s| s.0),
+                allow_binds: host.allow_binds.unwrap_or_default().into_iter().map(|bind| bind.0).collect(),
+                publish_loopback_only: matches!(host.publish, Some(Publish::Loopback)),
+            },
+            registries: self
+                .registries
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(host, registry)| (host.0, Registry { plain_http: registry.plain_http.unwrap_or(false) }))
+                .collect(),
+            apps,
+        })
+    }
+}
+
+impl WrittenHost {
+    fn merge(&mut self, over: Self) {
+        merge_with(&mut self.reserve, over.reserve, |under, over| replace(&mut under.memory, over.memory));
+        replace(&mut self.require_caps, over.require_caps);
+        merge_with(&mut self.default_caps, over.default_caps, |under, over| replace(&mut under.memory, over.memory));
+        replace(&mut self.allow_binds, over.allow_binds);
+        replace(&mut self.publish, over.publish);
+    }
+}
+
+impl WrittenApp {
+    fn merge(&mut self, over: Self) {
+        replace(&mut self.channel, over.channel);
+        replace(&mut self.source, over.source);
+        replace(&mut self.poll, over.poll);
+        replace(&mut self.profiles, over.profiles);
+        merge_with(&mut self.vars, over.vars, Extend::extend);
+    }
+}
+
+fn replace<T>(under: &mut Option<T>, over: Option<T>) {
+    if over.is_some() {
+        *under = over;
+    }
+}
+
+fn merge_with<T>(under: &mut Option<T>, over: Option<T>, merge: impl FnOnce(&mut T, T)) {
+    match (under.as_mut(), over) {
+        (Some(under), Some(over)) => merge(under, over),
+        (None, over) => *under = over,
+        (Some(_), None) => {}
+    }
+}
+
+fn merge_maps<K: Ord, V: Default>(under: &mut BTreeMap<K, V>, over: BTreeMap<K, V>, merge: impl Fn(&mut V, V)) {
+    for (key, value) in over {
+        merge(under.entry(key).or_default(), value);
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Publish {
+    Any,
+    Loopback,
+}
+
+/// A value that is checked where it is read.
+macro_rules! checked {
+    ($($name:ident($inner:ty) = $parse:expr;)*) => {$(
+        #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+        #[serde(try_from = "String")]
+        struct $name($inner);
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidValue;
+            fn try_from(text: String) -> Result<Self, InvalidValue> {
+                let parse: fn(&str) -> Result<$inner, InvalidValue> = $parse;
+                parse(&text).map(Self)
+            }
+        }
+    )*};
+}
+
+checked! {
+    Size(u64) = parse_size;
+    Poll(Duration) = parse_poll;
+    WrittenSource(Source) = parse_source;
+    RegistryHost(String) = |t| keep(t, is_registry(t), "registry", "expected a host, as in `ghcr.io` or `10.0.0.4:5000`");
+    BindRoot(String) = |t| keep(t, is_bind_root(t), "path to bind", "expected an absolute path without `..`, not `/`");
+    Profile(String) = |t| keep(t, is_profile(t), "profile", "use letters, digits, `_`, `.` and `-`");
+    Variable(String) = parse_variable;
+}
+
+fn keep(text: &str, valid: bool, what: &'static str, rule: &'static str) -> Result<String, InvalidValue> {
+    if valid { Ok(text.to_owned()) } else { Err(InvalidValue::new(what, text, rule)) }
+}
+
+fn parse_poll(text: &str) -> Result<Duration, InvalidValue> {
+    let poll = parse_duration(text)?;
+    if (POLL_LEAST..=POLL_MOST).contains(&poll) {
+        Ok(poll)
+    } else {
+        Err(InvalidValue::new("poll interval", text, "expected `200ms` to `24h`"))
+    }
+}
+
+fn parse_source(text: &str) -> Result<Source, InvalidValue> {
+    match text {
+        "bundle" => Ok(Source::Bundle),
+        "pointer" => Ok(Source::Pointer),
+        "tags" => Err(InvalidValue::new("source", text, "not supported by this version, use `bundle` or `pointer`")),
+        _ => Err(InvalidValue::new("source", text, "expected `bundle` or `pointer`")),
+    }
+}
+
+fn parse_variable(text: &str) -> Result<String, InvalidValue> {
+    // Compose and Docker read these themselves: one would redirect the child that translates the release.
+    if text.starts_with("COMPOSE_") || text.starts_with("DOCKER_") {
+        return Err(InvalidValue::new(
+            "variable",
+            text,
+            "names that begin with `COMPOSE_` or `DOCKER_` are not for releases",
+        ));
+    }
+    let valid = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    keep(text, valid, "variable", "use letters, digits and `_`, and do not start with a digit")
+}
+
+fn is_profile(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+fn is_bind_root(text: &str) -> bool {
+    text.len() > 1
+        && text.starts_with('/')
+        && !text.chars().any(char::is_control)
+        && text[1..].trim_end_matches('/').split('/').all(|part| !matches!(part, "" | "." | ".."))
+}

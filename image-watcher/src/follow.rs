@@ -1,0 +1,227 @@
+//! Follows one channel for as long as the app is in the settings: one HEAD per poll; only a digest that was not seen
+//! before costs more. Errors end in a delay and a word in the channel file, never in the end of this task.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use landfall_core::config::App;
+use landfall_core::ids::{AppName, Digest};
+use landfall_core::journal::event;
+use landfall_core::layout::Layout;
+use tokio::sync::watch;
+
+use crate::channel_file::{ChannelRecord, Taken};
+use crate::registry::{AskError, Registries};
+use crate::retry;
+use crate::take::{NotTaken, Taker};
+
+/// A whole poll, with the fetching of a release. Each request has its own deadline too.
+const POLL_DEADLINE: Duration = Duration::from_mins(10);
+
+/// What is wrong with which app's channel, for the status line.
+#[derive(Debug, Clone, Default)]
+pub struct Board(Arc<Mutex<BTreeMap<AppName, String>>>);
+
+impl Board {
+    /// All that is wrong now.
+    pub fn problems(&self) -> BTreeMap<AppName, String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Forgets an app.
+    pub fn clear(&self, app: &AppName) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
+    }
+
+    /// Notes what is wrong; `true` where that is news.
+    fn note(&self, app: &AppName, problem: Option<&String>) -> bool {
+        let mut problems = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match problem {
+            Some(text) => problems.insert(app.clone(), text.clone()).as_ref() != Some(text),
+            None => problems.remove(app).is_some(),
+        }
+    }
+}
+
+/// One app's channel.
+#[derive(Debug)]
+pub struct Follower {
+    app: AppName,
+    settings: App,
+    layout: Layout,
+    registries: Arc<Registries>,
+    board: Board,
+    record: ChannelRecord,
+    /// The manifest that is looked at, since when.
+    first_seen: Option<(Digest, Timestamp)>,
+    /// The manifest that was refused for good, and why.
+    refused: Option<(Digest, String)>,
+    failures: u32,
+}
+
+enum Polled {
+    /// As before.
+    Unchanged,
+    /// There is no such tag: nobody has published yet.
+    NothingThere(AskError),
+    /// Something new was staged or shown anew.
+    Taken,
+}
+
+impl Follower {
+    /// Begins where the channel file ends.
+    pub fn new(app: AppName, settings: App, layout: &Layout, registries: &Arc<Registries>, board: &Board) -> Self {
+        let record = ChannelRecord::open(layout, &app, &settings.channel);
+        Self {
+            app,
+            settings,
+            layout: layout.clone(),
+            registries: Arc::clone(registries),
+            board: board.clone(),
+            record,
+            first_seen: None,
+            refused: None,
+            failures: 0,
+        }
+    }
+
+    /// Polls until dropped, and at once whenever `wake` changes.
+    pub async fn follow(mut self, mut wake: watch::Receiver<u64>) {
+        loop {
+            let polled = match tokio::time::timeout(POLL_DEADLINE, self.poll()).await {
+                Ok(polled) => polled,
+                Err(_) => Err(NotTaken::Registry(AskError::Unreachable {
+                    registry: self.settings.channel.registry.clone(),
+                    why: format!("the release was not fetched within {} s", POLL_DEADLINE.as_secs()),
+                })),
+            };
+            let delay = self.settle(polled);
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                woken = wake.changed() => if woken.is_err() { return },
+            }
+        }
+    }
+
+    async fn poll(&mut self) -> Result<Polled, NotTaken> {
+        let channel = &self.settings.channel;
+        let head = match self.registries.head(channel).await {
+            Ok(head) => head,
+            Err(error @ AskError::NotFound { .. }) => return Ok(Polled::NothingThere(error)),
+            Err(error) => return Err(error.into()),
+        };
+        let seen_at = Timestamp::now();
+        if head.as_ref().is_some_and(|digest| self.is_known(digest)) {
+            return Ok(Polled::Unchanged);
+        }
+        let (digest, manifest) = self.registries.manifest(channel, head.as_ref()).await?;
+        if self.is_known(&digest) {
+            return Ok(Polled::Unchanged);
+        }
+        let detected_at = match &self.first_seen {
+            Some((seen, at)) if *seen == digest => *at,
+            Some(_) | None => seen_at,
+        };
+        self.first_seen = Some((digest.clone(), detected_at));
+        self.take(digest, &manifest, detected_at).await
+    }
+
+    /// Whether this manifest is the one that is shown, or was refused.
+    fn is_known(&self, digest: &Digest) -> bool {
+        self.record.file().digest.as_ref() == Some(digest) || self.refused.as_ref().is_some_and(|(d, _)| d == digest)
+    }
+
+    async fn take(&mut self, digest: Digest, manifest: &[u8], detected_at: Timestamp) -> Result<Polled, NotTaken> {
+        let taker =
+            Taker { app: &self.app, settings: &self.settings, layout: &self.layout, registries: &self.registries };
+        let staged = match taker.take(manifest, self.record.file().sequence, Timestamp::now()).await {
+            Ok(staged) => staged,
+            Err(NotTaken::Refused(refusal)) => {
+                self.refused = Some((digest, refusal.to_string()));
+                return Err(NotTaken::Refused(refusal));
+            }
+            Err(other) => return Err(other),
+        };
+        let is_republished = self.record.file().release.as_ref() == Some(&staged.release);
+        let taken = Taken { release: staged.release.clone(), digest, sequence: staged.sequence, detected_at };
+        self.record.take(taken, Timestamp::now()).map_err(|source| self.disk(source))?;
+        self.refused = None;
+        let (app, release, channel) = (&self.app, &staged.release, &self.settings.channel);
+        if is_republished {
+            tracing::info!(MESSAGE_ID = event::RELEASE_REPUBLISHED, LANDFALL_APP = %app, LANDFALL_RELEASE = %release, channel = %channel, "the channel has a new manifest with the content that is staged already");
+        } else {
+            tracing::info!(MESSAGE_ID = event::RELEASE_STAGED, LANDFALL_APP = %app, LANDFALL_RELEASE = %release, channel = %channel, "a new release is verified and staged");
+        }
+        Ok(Polled::Taken)
+    }
+
+    fn disk(&self, source: std::io::Error) -> NotTaken {
+        NotTaken::Disk { path: self.layout.channel(&self.app).display().to_string(), source }
+    }
+
+    /// Writes down how the poll went, and says when the next one is.
+    fn settle(&mut self, polled: Result<Polled, NotTaken>) -> Duration {
+        let chance = RandomState::new().build_hasher().finish();
+        let interval = retry::jittered(self.settings.poll, chance);
+        let (problem, is_good, delay) = match polled {
+            Ok(Polled::Unchanged) => (self.standing_refusal(), true, interval),
+            Ok(Polled::Taken) => (None, true, interval),
+            // The first publication is awaited as eagerly as any other.
+            Ok(Polled::NothingThere(error)) => (Some(error.to_string()), true, interval),
+            Err(NotTaken::Refused(refusal)) => (Some(refusal.to_string()), true, interval),
+            Err(error) => {
+                let delay = self.delay_after(&error, chance);
+                (Some(error.to_string()), false, delay)
+            }
+        };
+        if is_good {
+            self.failures = 0;
+        }
+        self.tell(problem.as_ref(), is_good);
+        let written =
+            if is_good { self.record.good_poll(Timestamp::now(), problem) } else { self.record.problem(problem) };
+        if let Err(source) = written {
+            let error = self.disk(source);
+            if self.board.note(&self.app, Some(&error.to_string())) {
+                tracing::error!(LANDFALL_APP = %self.app, "{error}");
+            }
+        }
+        delay
+    }
+
+    /// What keeps the newest manifest from being taken, if it is not the one that is shown.
+    fn standing_refusal(&self) -> Option<String> {
+        self.refused.as_ref().map(|(_, why)| why.clone())
+    }
+
+    fn delay_after(&mut self, error: &NotTaken, chance: u64) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let asked = match error {
+            NotTaken::Registry(error) => error.retry_after(),
+            NotTaken::Refused(_) | NotTaken::Disk { .. } | NotTaken::Memory(_) => None,
+        };
+        asked.unwrap_or_else(|| retry::jittered(retry::ERRORS.after(self.failures), chance))
+    }
+
+    /// One journal entry per change, not per poll.
+    fn tell(&self, problem: Option<&String>, is_good: bool) {
+        if !self.board.note(&self.app, problem) {
+            return;
+        }
+        let (app, channel) = (&self.app, &self.settings.channel);
+        match (problem, is_good) {
+            (Some(why), true) => {
+                tracing::warn!(MESSAGE_ID = event::RELEASE_NOT_ACCEPTED, LANDFALL_APP = %app, channel = %channel, "nothing new is taken from the channel: {why}");
+            }
+            (Some(why), false) => {
+                tracing::warn!(MESSAGE_ID = event::CHANNEL_UNREACHABLE, LANDFALL_APP = %app, channel = %channel, "the channel cannot be read: {why}");
+            }
+            (None, _) => {
+                tracing::info!(MESSAGE_ID = event::CHANNEL_REACHABLE, LANDFALL_APP = %app, channel = %channel, "the channel is read again");
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! landfall-image-watcher: finds, verifies and stages releases. It talks to registries and writes
+//! `/var/lib/landfall/watcher`; it never touches the Docker socket, never reads a secret, and never parses a compose file.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`watcher`] | the loop: settings, one follower per app, polls wanted now, cleaning |
+//! | [`follow`] | one channel: one HEAD per poll, and when the next is |
+//! | [`take`] | from a new manifest to a staged release, step by step |
+//! | [`manifest`] | pure: a manifest's bytes to an artifact, with all limits |
+//! | [`titles`] | pure: which paths a release may name |
+//! | [`sequence`] | pure: which manifest is newer |
+//! | [`release`] | pure: identity, record and tree of a release |
+//! | [`retry`] | pure: jitter, back-off, `Retry-After` |
+//! | [`registry`] | edge: the HTTP client |
+//! | [`stage`], [`clean`] | edge: what is laid down, and what goes |
+//! | [`memory`], [`channel_file`] | edge: `state.json` and `channels/<app>.json` |
+//! | [`wanted`] | edge: what the agent wants now |
+
+pub mod channel_file;
+pub mod clean;
+pub mod follow;
+pub mod manifest;
+pub mod memory;
+pub mod registry;
+pub mod release;
+pub mod retry;
+pub mod sequence;
+pub mod stage;
+pub mod take;
+pub mod titles;
+pub mod wanted;
+pub mod watcher;

@@ -1,0 +1,315 @@
+//! The one HTTP client: asks registries for manifests and blobs over kept-alive connections. Every answer has a deadline
+//! and a size limit, and the digest of every byte is verified here, whatever a header says. It keeps no state but its
+//! connections and when a registry wants to be left alone, and decides nothing about releases.
+
+mod connect;
+mod pacer;
+
+use std::time::Duration;
+
+use hyper::header::{ACCEPT, HeaderMap, LOCATION, RETRY_AFTER};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use jiff::Timestamp;
+use landfall_core::config::{Channel, Settings};
+use landfall_core::ids::{Digest, printable};
+
+use crate::manifest::{Blob, MANIFEST_LIMIT};
+use crate::retry;
+use connect::{Body, Connections};
+use pacer::Pacers;
+
+/// From the request to the last byte of an answer.
+const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+const MANIFEST_DEADLINE: Duration = Duration::from_secs(30);
+const BLOB_DEADLINE: Duration = Duration::from_mins(1);
+/// Registries send blobs elsewhere, once or twice.
+const REDIRECTS: u32 = 4;
+/// All manifest types that exist: what is not a release is told apart by reading it, not by a 404.
+const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+     application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
+const DIGEST_HEADER: &str = "docker-content-digest";
+
+/// The registries of the settings.
+#[derive(Debug)]
+pub struct Registries {
+    settings: Settings,
+    connections: Connections,
+    pacers: Pacers,
+}
+
+/// Why there is no answer. Each is worth another try later.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// No connection, no answer in time, or a broken one.
+    #[error("`{registry}` cannot be reached: {why}; check the network and the registry")]
+    Unreachable {
+        /// Which.
+        registry: String,
+        /// What happened.
+        why: String,
+    },
+    /// It is busy, or has trouble of its own.
+    #[error("`{registry}` answered {status}; nothing to do here, it is asked again later")]
+    Busy {
+        /// Which.
+        registry: String,
+        /// What it said.
+        status: u16,
+        /// What it asked for.
+        retry_after: Option<Duration>,
+    },
+    /// There is no such thing.
+    #[error("`{registry}` has no {what}; publish a release there, or correct `channel` in landfall.yaml")]
+    NotFound {
+        /// Which.
+        registry: String,
+        /// What was asked for.
+        what: String,
+    },
+    /// It wants credentials.
+    #[error(
+        "`{registry}` answered {status} for {what}; credentials are not supported by this version, make it public or use a mirror"
+    )]
+    Denied {
+        /// Which.
+        registry: String,
+        /// What it said.
+        status: u16,
+        /// What was asked for.
+        what: String,
+    },
+    /// It answered, but not what was asked for.
+    #[error("`{registry}` sent a wrong answer for {what}: {why}; check the registry or the proxy before it")]
+    Wrong {
+        /// Which.
+        registry: String,
+        /// What was asked for.
+        what: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl AskError {
+    /// How long the registry wants to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => *retry_after,
+            Self::Unreachable { .. } | Self::NotFound { .. } | Self::Denied { .. } | Self::Wrong { .. } => None,
+        }
+    }
+}
+
+/// What is asked for.
+struct Question<'a> {
+    channel: &'a Channel,
+    method: Method,
+    path: String,
+    accept: &'static str,
+    what: String,
+    limit: u64,
+    deadline: Duration,
+}
+
+/// An answer that was read whole.
+struct Answer {
+    headers: HeaderMap,
+    bytes: Vec<u8>,
+}
+
+impl Registries {
+    /// The registries of these settings; nothing is connected yet.
+    pub fn new(settings: &Settings) -> Self {
+        Self { settings: settings.clone(), connections: Connections::default(), pacers: Pacers::default() }
+    }
+
+    /// What a channel points at, in one request; `None` where the registry does not say.
+    pub async fn head(&self, channel: &Channel) -> Result<Option<Digest>, AskError> {
+        let question = Question {
+            channel,
+            method: Method::HEAD,
+            path: format!("manifests/{}", channel.tag),
+            accept: MANIFEST_TYPES,
+            what: format!("`{channel}`"),
+            limit: 0,
+            deadline: HEAD_DEADLINE,
+        };
+        self.ask(&question).await?.digest(&question)
+    }
+
+    /// A manifest, by digest where it is known and by tag where not.
+    pub async fn manifest(&self, channel: &Channel, digest: Option<&Digest>) -> Result<(Digest, Vec<u8>), AskError> {
+        let question = Question {
+            channel,
+            method: Method::GET,
+            path: format!("manifests/{}", digest.map_or(channel.tag.as_str(), Digest::as_str)),
+            accept: MANIFEST_TYPES,
+            what: format!("the manifest of `{channel}`"),
+            limit: u64::try_from(MANIFEST_LIMIT).unwrap_or(u64::MAX),
+            deadline: MANIFEST_DEADLINE,
+        };
+        let answer = self.ask(&question).await?;
+        let named = match digest {
+            Some(digest) => Some(digest.clone()),
+            None => answer.digest(&question)?,
+        };
+        let found = Digest::of(&answer.bytes);
+        match named {
+            Some(named) if named != found => Err(question.wrong(format!("it has digest `{found}`, not `{named}`"))),
+            Some(_) | None => Ok((found, answer.bytes)),
+        }
+    }
+
+    /// The content of a layer.
+    pub async fn blob(&self, channel: &Channel, blob: &Blob) -> Result<Vec<u8>, AskError> {
+        if let Some(bytes) = &blob.inline {
+            return Ok(bytes.clone());
+        }
+        let question = Question {
+            channel,
+            method: Method::GET,
+            path: format!("blobs/{}", blob.digest),
+            accept: "*/*",
+            what: format!("blob `{}`", blob.digest),
+            limit: blob.size,
+            deadline: BLOB_DEADLINE,
+        };
+        let bytes = self.ask(&question).await?.bytes;
+        let found = Digest::of(&bytes);
+        if found == blob.digest && u64::try_from(bytes.len()).ok() == Some(blob.size) {
+            Ok(bytes)
+        } else {
+            Err(question.wrong(format!("{} bytes with digest `{found}` came", bytes.len())))
+        }
+    }
+
+    async fn ask(&self, question: &Question<'_>) -> Result<Answer, AskError> {
+        let registry = &question.channel.registry;
+        let pacer = self.pacers.of(registry);
+        // One request at a time and registry: one connection, and a queue in place of a burst.
+        let _turn = pacer.turn().await;
+        let answer = match tokio::time::timeout(question.deadline, self.exchange(question)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(question.unreachable(&format!("no answer within {} s", question.deadline.as_secs()))),
+        };
+        if let Err(error) = &answer
+            && let Some(delay) = error.retry_after()
+        {
+            pacer.leave_alone_for(delay);
+        }
+        answer
+    }
+
+    async fn exchange(&self, question: &Question<'_>) -> Result<Answer, AskError> {
+        let channel = question.channel;
+        let scheme = if self.settings.plain_http(&channel.registry) { "http" } else { "https" };
+        let target = format!("{scheme}://{}/v2/{}/{}", host_of(&channel.registry), channel.repository, question.path);
+        let mut uri: Uri = target.parse().map_err(|error| question.unreachable(&format!("`{target}`: {error}")))?;
+        for _ in 0..=REDIRECTS {
+            let response = self.send(question, &uri).await?;
+            if !response.status().is_redirection() || question.method == Method::HEAD {
+                return receive(question, response).await;
+            }
+            uri = self.redirected(question, &uri, response.headers())?;
+        }
+        Err(question.wrong(format!("more than {REDIRECTS} redirects")))
+    }
+
+    async fn send(&self, question: &Question<'_>, uri: &Uri) -> Result<Response<Body>, AskError> {
+        let request = Request::builder()
+            .method(question.method.clone())
+            .uri(uri)
+            .header(ACCEPT, question.accept)
+            .header(hyper::header::USER_AGENT, concat!("landfall-image-watcher/", env!("CARGO_PKG_VERSION")))
+            .body(connect::empty())
+            .map_err(|error| question.unreachable(&error.to_string()))?;
+        self.connections.request(request).await.map_err(|error| question.unreachable(&chain(&error)))
+    }
+
+    fn redirected(&self, question: &Question<'_>, from: &Uri, headers: &HeaderMap) -> Result<Uri, AskError> {
+        let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let next = if location.starts_with('/') && !location.starts_with("//") {
+            let authority = from.authority().map_or("", |a| a.as_str());
+            format!("{}://{authority}{location}", from.scheme_str().unwrap_or("https"))
+        } else {
+            location.to_owned()
+        };
+        let wrong = || question.wrong(format!("a redirect to `{}`", printable(location, 200)));
+        let next: Uri = next.parse().map_err(|_| wrong())?;
+        let host = next.authority().map_or("", |authority| authority.as_str());
+        match next.scheme_str() {
+            Some("https") => Ok(next),
+            // A registry may not move us off TLS, nor to a service of this machine that it could not reach itself.
+            Some("http") if from.authority() == next.authority() && from.scheme() == next.scheme() => Ok(next),
+            Some("http") if self.settings.registries.get(host).is_some_and(|r| r.plain_http) => Ok(next),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl Question<'_> {
+    fn registry(&self) -> String {
+        self.channel.registry.clone()
+    }
+
+    fn unreachable(&self, why: &str) -> AskError {
+        AskError::Unreachable { registry: self.registry(), why: printable(why, 300) }
+    }
+
+    fn wrong(&self, why: String) -> AskError {
+        AskError::Wrong { registry: self.registry(), what: self.what.clone(), why }
+    }
+}
+
+impl Answer {
+    fn digest(&self, question: &Question<'_>) -> Result<Option<Digest>, AskError> {
+        let Some(value) = self.headers.get(DIGEST_HEADER) else { return Ok(None) };
+        let text = value.to_str().unwrap_or("bytes that are no text");
+        text.parse().map(Some).map_err(|error| question.wrong(format!("{error}")))
+    }
+}
+
+async fn receive(question: &Question<'_>, response: Response<Body>) -> Result<Answer, AskError> {
+    let (head, body) = response.into_parts();
+    let registry = question.registry();
+    let status = head.status.as_u16();
+    let what = question.what.clone();
+    match head.status {
+        StatusCode::OK => {
+            let bytes = connect::read(body, question.limit).await.map_err(|why| match why {
+                connect::ReadError::TooLong => question.wrong(format!("more than {} bytes came", question.limit)),
+                connect::ReadError::Broken(why) => question.unreachable(&why),
+            })?;
+            Ok(Answer { headers: head.headers, bytes })
+        }
+        StatusCode::NOT_FOUND => Err(AskError::NotFound { registry, what }),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(AskError::Denied { registry, status, what }),
+        StatusCode::TOO_MANY_REQUESTS => Err(busy(registry, status, &head.headers)),
+        other if other.is_server_error() => Err(busy(registry, status, &head.headers)),
+        _ => Err(question.wrong(format!("status {status}"))),
+    }
+}
+
+fn busy(registry: String, status: u16, headers: &HeaderMap) -> AskError {
+    let header = headers.get(RETRY_AFTER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    AskError::Busy {
+        registry,
+        status,
+        retry_after: header.and_then(|text| retry::retry_after(&text, Timestamp::now())),
+    }
+}
+
+/// Docker Hub's name is not its host.
+fn host_of(registry: &str) -> &str {
+    if registry == "docker.io" { "registry-1.docker.io" } else { registry }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}

@@ -1,0 +1,111 @@
+//! Poll now: the agent raises a counter in `wanted/<app>.json`. The kernel tells when that directory changes; where it is
+//! not there yet, looking now and then must do. Only the counter is read here.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, AsRawFd, RawFd};
+
+use landfall_core::contract::{self, Read, WantedFile};
+use landfall_core::ids::AppName;
+use landfall_core::layout::Layout;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The counters, and the watch on their directory.
+#[derive(Debug)]
+pub struct Wanted {
+    layout: Layout,
+    watch: Option<AsyncFd<Events>>,
+    counters: BTreeMap<AppName, u64>,
+}
+
+#[derive(Debug)]
+struct Events(Inotify);
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Wanted {
+    /// Watches nothing yet.
+    pub fn new(layout: &Layout) -> Self {
+        Self { layout: layout.clone(), watch: None, counters: BTreeMap::new() }
+    }
+
+    /// Begins to watch where it does not and can.
+    pub fn arm(&mut self) {
+        if self.watch.is_none() {
+            self.watch = watch(&self.layout);
+        }
+    }
+
+    /// Resolves when the directory changed; never where it is not watched.
+    pub async fn changed(&mut self) {
+        let Some(watch) = &self.watch else { return std::future::pending().await };
+        let is_gone = match watch.async_io(Interest::READABLE, |events| Ok(events.0.read_events()?)).await {
+            Ok(events) => events.iter().any(|event| event.mask.contains(AddWatchFlags::IN_IGNORED)),
+            Err(_) => true,
+        };
+        if is_gone {
+            self.watch = None;
+        }
+    }
+
+    /// Which of these apps want a poll now. Seeing an app for the first time is not a wish: it is polled at once anyway.
+    pub fn raised<'a>(&mut self, apps: impl Iterator<Item = &'a AppName>) -> Vec<AppName> {
+        let mut raised = Vec::new();
+        for app in apps {
+            // Absent, torn or newer: keep what was known.
+            let Read::Found(wanted) = contract::read::<WantedFile>(&self.layout.wanted(app)) else { continue };
+            let before = self.counters.insert(app.clone(), wanted.poll);
+            if before.is_some_and(|before| before != wanted.poll) || (before.is_none() && wanted.poll > 0) {
+                raised.push(app.clone());
+            }
+        }
+        raised
+    }
+}
+
+#[expect(deprecated, reason = "the new name is unsafe because an AsRawFd could lie; ours owns its descriptor")]
+fn watch(layout: &Layout) -> Option<AsyncFd<Events>> {
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
+    // Writers publish by rename; whatever happens to a temporary file is nobody's business.
+    let what = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
+    inotify.add_watch(&layout.wanted_dir(), what).ok()?;
+    AsyncFd::with_interest(Events(inotify), Interest::READABLE).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_raised_counter_is_seen_at_once_and_once() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        let app: AppName = "web".parse().unwrap();
+        let write = |poll| {
+            let file = WantedFile { format: 1, app: app.clone(), releases: Vec::new(), poll, request: String::new() };
+            landfall_core::publish::write_json(&layout.wanted(&app), &file).unwrap();
+        };
+        let mut wanted = Wanted::new(&layout);
+        wanted.arm();
+        assert!(wanted.watch.is_none());
+        write(0);
+        wanted.arm();
+        assert!(wanted.raised([&app].into_iter()).is_empty());
+        write(1);
+        tokio::time::timeout(Duration::from_secs(10), wanted.changed()).await.unwrap();
+        assert_eq!(wanted.raised([&app].into_iter()), [app.clone()]);
+        assert!(wanted.raised([&app].into_iter()).is_empty());
+
+        std::fs::remove_dir_all(layout.wanted_dir()).unwrap();
+        while wanted.watch.is_some() {
+            tokio::time::timeout(Duration::from_secs(10), wanted.changed()).await.unwrap();
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! A registry that misbehaves to order, and counts. Keep-alive, blocking, one thread per connection.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use landfall_core::ids::Digest;
+
+use super::Bundle;
+
+/// What is said to a request; without a word for its path the answer is 404.
+#[derive(Clone)]
+pub struct Says {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+    /// Sends only half of the body and hangs up.
+    pub breaks_off: bool,
+}
+
+impl Says {
+    pub fn ok(body: &[u8]) -> Self {
+        Self { status: 200, headers: Vec::new(), body: body.to_vec(), breaks_off: false }
+    }
+
+    pub fn status(status: u16) -> Self {
+        Self { status, ..Self::ok(b"") }
+    }
+
+    pub fn header(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((key, value.into()));
+        self
+    }
+}
+
+#[derive(Default)]
+struct State {
+    answers: BTreeMap<String, Says>,
+    requests: Vec<(Instant, String)>,
+    connections: usize,
+}
+
+pub struct Fake {
+    pub address: String,
+    state: Arc<Mutex<State>>,
+}
+
+impl Fake {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let fake = Self { address: listener.local_addr().unwrap().to_string(), state: Arc::default() };
+        let state = Arc::clone(&fake.state);
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&state);
+                state.lock().unwrap().connections += 1;
+                std::thread::spawn(move || serve(&stream, &state));
+            }
+        });
+        fake
+    }
+
+    pub fn channel(&self) -> String {
+        format!("{}/deploy:prod", self.address)
+    }
+
+    /// `path` is below `/v2/deploy/`.
+    pub fn says(&self, path: &str, says: Says) {
+        self.state.lock().unwrap().answers.insert(format!("/v2/deploy/{path}"), says);
+    }
+
+    /// Serves a bundle as a good registry does. Gives the manifest's digest.
+    pub fn serve_bundle(&self, bundle: &Bundle) -> Digest {
+        let bytes = bundle.manifest().to_string().into_bytes();
+        let digest = Digest::of(&bytes);
+        let says = Says::ok(&bytes).header("Docker-Content-Digest", digest.as_str());
+        self.says(&format!("manifests/{digest}"), says.clone());
+        self.says("manifests/prod", says);
+        for (descriptor, content) in &bundle.layers {
+            self.says(&format!("blobs/{}", descriptor["digest"].as_str().unwrap()), Says::ok(content));
+        }
+        digest
+    }
+
+    /// Method and path of each request so far.
+    pub fn requests(&self) -> Vec<(Instant, String)> {
+        self.state.lock().unwrap().requests.clone()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
+    }
+}
+
+fn serve(stream: &TcpStream, state: &Mutex<State>) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            match reader.read_line(&mut line) {
+                Ok(0) | Err(_) => return,
+                Ok(_) if line == "\r\n" => break,
+                Ok(_) => lines.push(line),
+            }
+        }
+        let mut words = lines[0].split(' ');
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let says = {
+            let mut state = state.lock().unwrap();
+            state.requests.push((Instant::now(), format!("{method} {path}")));
+            state.answers.get(path).cloned().unwrap_or_else(|| Says::status(404))
+        };
+        if answer(stream, method, &says).is_err() || says.breaks_off {
+            return;
+        }
+    }
+}
+
+fn answer(mut stream: &TcpStream, method: &str, says: &Says) -> std::io::Result<()> {
+    let mut head = format!("HTTP/1.1 {} x\r\nContent-Length: {}\r\n", says.status, says.body.len());
+    for (key, value) in &says.headers {
+        head += &format!("{key}: {value}\r\n");
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes())?;
+    if method == "HEAD" {
+        return Ok(());
+    }
+    let sent = if says.breaks_off { says.body.len() / 2 } else { says.body.len() };
+    stream.write_all(&says.body[..sent])
+}

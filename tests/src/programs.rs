@@ -1,0 +1,49 @@
+//! Where the programs lie that are tested: beside this test program, as `make build` put them there.
+//! A test must never build: it would test something else than what was built.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// The directory with `landfall`, `landfall-agent` and `landfall-image-watcher`; `LANDFALL_PROGRAMS` names another.
+pub fn directory() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("LANDFALL_PROGRAMS") {
+        return Ok(named.into());
+    }
+    let own = std::env::current_exe()?;
+    // target/PROFILE/deps/test-hash, or target/PROFILE/try
+    let parent = own.parent().context("this program has no directory")?;
+    let up = if parent.ends_with("deps") { parent.parent() } else { Some(parent) };
+    Ok(up.context("this program lies at the root")?.to_owned())
+}
+
+/// The path of one of our programs.
+pub fn find(name: &str) -> Result<PathBuf> {
+    let path = directory()?.join(name);
+    ensure!(path.is_file(), "`{}` is not there; next: run `make build`", path.display());
+    Ok(path)
+}
+
+/// The static binary of the sample: the release build for this machine's musl target.
+pub fn sample() -> Result<PathBuf> {
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let programs = directory()?;
+    let root = programs.parent().context("the programs have no target directory above them")?;
+    let path = root.join(target).join("release/landfall-sample");
+    ensure!(path.is_file(), "`{}` is not there; next: run `make build`", path.display());
+    Ok(path)
+}
+
+/// The repository's own directory `tests/`.
+pub fn tests_directory() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The Compose plugin under test: `LANDFALL_COMPOSE`, else the first where the docker client would look.
+pub fn compose_plugin() -> Result<PathBuf> {
+    let places = ["/usr/local/lib/docker", "/usr/local/libexec/docker", "/usr/lib/docker", "/usr/libexec/docker"];
+    let named = std::env::var_os("LANDFALL_COMPOSE").map(PathBuf::from);
+    let usual = places.iter().map(|place| Path::new(place).join("cli-plugins/docker-compose"));
+    let found = named.into_iter().chain(usual).find(|path| path.is_file());
+    found.context("no Compose plugin; next: run `tools/install-docker.sh`")
+}

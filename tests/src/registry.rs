@@ -1,0 +1,114 @@
+//! A CNCF Distribution registry as a process of its own, on a free loopback port, with its data in a directory.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use landfall_core::ids::Digest;
+use landfall_sample::http::{self, Response};
+
+use crate::ports;
+use crate::process::{Lifetime, Process};
+use crate::wait::eventually;
+
+const START: Duration = Duration::from_secs(20);
+
+/// A registry; its data stays in the directory when it ends.
+#[derive(Debug)]
+pub struct Registry {
+    address: String,
+    directory: PathBuf,
+    lifetime: Lifetime,
+    process: Option<Process>,
+}
+
+impl Registry {
+    /// Starts one with its configuration, data and log below `directory`.
+    pub fn start(directory: &Path, lifetime: Lifetime) -> Result<Self> {
+        std::fs::create_dir_all(directory)?;
+        let address = format!("127.0.0.1:{}", ports::free()?);
+        let data = directory.join("registry");
+        let config = serde_json::json!({
+            "version": "0.1",
+            "log": { "level": "warn" },
+            "storage": { "filesystem": { "rootdirectory": data }, "delete": { "enabled": true } },
+            "http": { "addr": address },
+        });
+        std::fs::write(directory.join("registry.yaml"), config.to_string())?;
+        let mut registry = Self { address, directory: directory.to_owned(), lifetime, process: None };
+        registry.resume()?;
+        Ok(registry)
+    }
+
+    fn wait_for(&self, process: &mut Process) -> Result<()> {
+        eventually(START, "the registry answers", || {
+            process.check()?;
+            let answer = http::call(&self.address, ("GET", "/v2/"), &[])?;
+            ensure!(answer.status == 200, "it answers {}", answer.status);
+            Ok(())
+        })
+    }
+
+    /// Takes it down at once; the port stays its own.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.take().map_or(Ok(()), Process::kill)
+    }
+
+    /// Starts it again at the same port with the same data.
+    pub fn resume(&mut self) -> Result<()> {
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(self.directory.join("registry.yaml"));
+        let mut process = Process::start("registry", &self.directory, command, self.lifetime)?;
+        self.wait_for(&mut process)?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Stores a blob unless it is there.
+    pub fn push_blob(&self, repository: &str, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        let there = self.request(("HEAD", &format!("/v2/{repository}/blobs/{digest}")), &[], &[])?;
+        if there.status == 200 {
+            return Ok(digest);
+        }
+        let begun = self.request(("POST", &format!("/v2/{repository}/blobs/uploads/")), &[], &[])?;
+        let place = begun.header("location").with_context(|| format!("no upload: {}", begun.text()))?;
+        let path = place.strip_prefix("http://").map_or(place, |rest| &rest[rest.find('/').unwrap_or(rest.len())..]);
+        let between = if path.contains('?') { '&' } else { '?' };
+        let target = format!("{path}{between}digest={digest}");
+        let done = self.request(("PUT", &target), &[("Content-Type", "application/octet-stream")], bytes)?;
+        ensure!(done.status == 201, "the registry answered {} to a blob: {}", done.status, done.text());
+        Ok(digest)
+    }
+
+    /// Stores a manifest under a tag.
+    pub fn push_manifest(&self, repository: &str, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest> {
+        let target = format!("/v2/{repository}/manifests/{tag}");
+        let done = self.request(("PUT", &target), &[("Content-Type", media_type)], bytes)?;
+        match done.status {
+            201 => Ok(Digest::of(bytes)),
+            other => bail!("the registry answered {other} to a manifest: {}", done.text()),
+        }
+    }
+
+    /// The digest that a tag has now.
+    pub fn digest(&self, repository: &str, tag: &str) -> Result<Digest> {
+        let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
+        let target = format!("/v2/{repository}/manifests/{tag}");
+        let answer = self.request(("HEAD", &target), &[("Accept", accept)], &[])?;
+        let digest = answer.header("docker-content-digest").with_context(|| format!("`{tag}`: {}", answer.status))?;
+        Ok(digest.parse()?)
+    }
+
+    fn request(&self, request: (&str, &str), headers: &[(&str, &str)], body: &[u8]) -> Result<Response> {
+        let address = self.address.parse().context("the registry's address")?;
+        let headers = [&[("Host", self.address.as_str())], headers].concat();
+        Ok(http::exchange(http::connect(&address)?, request, &headers, body)?)
+    }
+}
