@@ -181,8 +181,12 @@ impl ComposePlugin {
         if exhausted(&output) {
             return Err(ConfigFailure::Exhausted);
         }
-        let inside = format!("{}/", request.project.display());
-        Err(ConfigFailure::Refused { said: essence(&output.stderr).replace(&inside, "") })
+        // Where the release lies on this machine is nothing to the one who reads it.
+        let directories = request.compose.iter().filter_map(|file| file.parent()).chain([request.project]);
+        let said = directories.fold(essence(&output.stderr), |said, directory| {
+            said.replace(&format!("{}/", directory.display()), "")
+        });
+        Err(ConfigFailure::Refused { said })
     }
 
     /// Creates the containers of these services, stopped, beside those that serve; `scale` counts those that exist too.
@@ -239,9 +243,13 @@ fn exhausted(output: &Output) -> bool {
 /// What Compose said, without its warnings.
 fn essence(stderr: &str) -> String {
     let lines: Vec<&str> =
-        stderr.lines().filter(|line| !line.is_empty() && !line.contains("level=warning")).collect();
+        stderr.lines().filter(|line| !line.is_empty() && !is_warning(line)).collect();
     let tail = lines.len().saturating_sub(6);
     lines[tail..].join("\n")
+}
+
+fn is_warning(line: &str) -> bool {
+    line.contains("level=warning") || line.starts_with("WARNING:")
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32)> {

@@ -95,6 +95,11 @@ pub fn resolve(name: &str, service: &Service, around: Surroundings<'_>, problems
     let mut reading = Reading::of(name);
     let mut mounts = Mounts::default();
     for mount in &service.volumes {
+        if !mount.target.starts_with('/') {
+            let what = "the target is not an absolute path; a volume's name needs two characters or more";
+            reading.problem(Rule::BadValue, &format!("volumes[{}]", mount.target), what);
+            continue;
+        }
         if let Some(source) = resolve_mount(mount, around, &mut mounts.files, &mut reading) {
             let content = matches!(source, Source::Staged(_) | Source::Ours(_));
             let read_only = mount.read_only || content;

@@ -14,8 +14,10 @@ use tokio::time::timeout;
 
 use crate::failure::{Exit, Failed};
 
-/// How long the agent may take for a whole answer.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// How long the agent may take to say what it knows.
+const KNOWN: Duration = Duration::from_secs(30);
+/// How long it may take where it has to do something first: a little more than it gives itself.
+const WORK: Duration = Duration::from_secs(130);
 /// How much of an answer is read.
 const ANSWER_LIMIT: u64 = 64 << 20;
 
@@ -23,26 +25,36 @@ const ANSWER_LIMIT: u64 = 64 << 20;
 #[derive(Debug, Clone)]
 pub struct Agent {
     socket: PathBuf,
-    deadline: Duration,
+    deadline: Option<Duration>,
 }
 
 impl Agent {
     /// The agent that listens there.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, deadline: DEADLINE }
+        Self { socket, deadline: None }
     }
 
-    /// With another deadline.
+    /// With one deadline for every question.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.deadline = Some(deadline);
         self
     }
 
     /// Asks, and returns the data lines of the answer.
     pub async fn ask(&self, command: Command) -> Result<Vec<Value>, Failed> {
-        timeout(self.deadline, self.exchange(command)).await.unwrap_or_else(|_| {
-            let seconds = self.deadline.as_secs();
+        let deadline = self.deadline.unwrap_or(match command {
+            Command::Status {} | Command::History { .. } => KNOWN,
+            Command::Plan { .. }
+            | Command::Logs { .. }
+            | Command::Hold { .. }
+            | Command::Resume { .. }
+            | Command::HandsOff { .. }
+            | Command::Rollback { .. }
+            | Command::Retry { .. } => WORK,
+        });
+        timeout(deadline, self.exchange(command)).await.unwrap_or_else(|_| {
+            let seconds = deadline.as_secs();
             Err(Failed::new(Exit::Waiting, format!("the agent did not answer within {seconds} s"))
                 .next("see what it does: `journalctl -u landfall-agent -n 50`"))
         })
@@ -94,8 +106,10 @@ impl Agent {
 pub fn only<T: DeserializeOwned>(data: Vec<Value>) -> Result<T, Failed> {
     match <[Value; 1]>::try_from(data) {
         Ok([value]) => typed(value),
-        Err(data) => Err(Failed::new(Exit::Failed, format!("the agent answered {} data lines in place of 1", data.len()))
-            .next("bring `landfall` and `landfall-agent` to the same version")),
+        Err(data) => {
+            Err(Failed::new(Exit::Failed, format!("the agent answered {} data lines in place of 1", data.len()))
+                .next("bring `landfall` and `landfall-agent` to the same version"))
+        }
     }
 }
 
@@ -128,7 +142,9 @@ fn unreachable(socket: &Path, error: &std::io::Error) -> Failed {
         std::io::ErrorKind::PermissionDenied => {
             "become a member of group `landfall-operators`: `sudo usermod -aG landfall-operators $USER`, then log in again"
         }
-        _ => "see whether it runs: `systemctl status landfall-agent`; elsewhere than at `/` name the root with `--root`",
+        _ => {
+            "see whether it runs: `systemctl status landfall-agent`; elsewhere than at `/` name the root with `--root`"
+        }
     };
     Failed::new(Exit::Unreachable, format!("cannot reach the agent at `{}`: {error}", socket.display())).next(next)
 }

@@ -93,13 +93,21 @@ pub struct Publish {
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
+#[command(after_help = "Compose files are judged by the host policy of landfall.yaml where there is one, else by the \
+default policy. Of the machine itself nothing is known here: whether the caps fit it is judged on the VM.")]
 pub struct Check {
-    /// Check the configuration below this root.
-    #[arg(long, value_name = "ROOT", conflicts_with = "files")]
+    /// Look for landfall.yaml below this root; without `-f` that is what is checked.
+    #[arg(long, value_name = "ROOT")]
     pub config: Option<PathBuf>,
     /// Check these compose files, merged in order.
     #[arg(short, long = "file", value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// What relative paths are relative to. Without it: the directory of the first compose file.
+    #[arg(long, value_name = "DIR", requires = "files")]
+    pub project_directory: Option<PathBuf>,
+    /// The app of landfall.yaml whose profiles and variables apply; may be left out where there is only one.
+    #[arg(long, requires = "files")]
+    pub app: Option<AppName>,
 }
 
 /// Arguments of `status`.
@@ -256,7 +264,7 @@ mod tests {
             ("publish ghcr.io/a/b:c --annotation io.landfall.sequence=1", Err("landfall itself")),
             (&format!("publish ghcr.io/a/b:c --image api={digest}"), Ok("(\"api\", Image")),
             ("check -f a.yaml -f b.yaml", Ok("files: [\"a.yaml\", \"b.yaml\"]")),
-            ("check --config / -f a.yaml", Err("cannot be used with")),
+            ("check --app web", Err("--file")),
             ("--root /x retry", Ok("root: \"/x\"")),
             ("frobnicate", Err("unrecognized")),
         ];

@@ -88,10 +88,8 @@ impl Bundle {
         }
         let at = self.layers.iter().take_while(|l| l.kind == Kind::Compose).count();
         let bytes = image_digests(images).into_bytes();
-        self.layers.insert(
-            at,
-            Layer { kind: Kind::Compose, title: IMAGE_DIGESTS.to_owned(), executable: false, bytes },
-        );
+        self.layers
+            .insert(at, Layer { kind: Kind::Compose, title: IMAGE_DIGESTS.to_owned(), executable: false, bytes });
     }
 
     /// Its identity.
@@ -162,7 +160,8 @@ pub fn collect(documents: Vec<Document>, view: &View, files: &impl Files) -> Res
     });
     // What is both is one layer: a file lies in the project directory just as an env file does.
     collector.env.retain(|path, _| !collector.mounted.contains_key(path));
-    let bundle = Bundle { layers: compose.chain(collector.env.into_values()).chain(collector.mounted.into_values()).collect() };
+    let bundle =
+        Bundle { layers: compose.chain(collector.env.into_values()).chain(collector.mounted.into_values()).collect() };
     bundle.check_limits()?;
     Ok(bundle)
 }
@@ -205,7 +204,9 @@ impl<'a, F: Files> Collector<'a, F> {
 
     fn add_path(&mut self, path: &str, how: Use) -> Result<(), String> {
         if self.is_secret(path) {
-            return Err("is the file of a secret, and secrets are never published: refer to it by `secrets:` only".into());
+            return Err(
+                "is the file of a secret, and secrets are never published: refer to it by `secrets:` only".into()
+            );
         }
         match (self.look(path)?, how) {
             (Node::Missing, Use::OptionalEnv) => Ok(()),
@@ -236,7 +237,8 @@ impl<'a, F: Files> Collector<'a, F> {
                 Node::Directory(names) => waiting.extend(names.into_iter().rev().map(|name| join(&below, &name))),
                 Node::File { bytes, executable } => {
                     found = true;
-                    self.keep(&below, bytes, executable, Use::Mount).map_err(|why| format!("has `{below}`, which {why}"))?;
+                    self.keep(&below, bytes, executable, Use::Mount)
+                        .map_err(|why| format!("has `{below}`, which {why}"))?;
                 }
                 Node::Other(what) => return Err(format!("has `{below}`, {what}; a bundle carries regular files only")),
                 Node::Missing => return Err(format!("had `{below}`, which has just gone; try again")),
@@ -305,7 +307,9 @@ fn inside(written: &str) -> Result<Option<String>, &'static str> {
         match part {
             "" | "." => {}
             ".." => {
-                parts.pop().ok_or("lies outside of the project directory; move it inside, or see `--project-directory`")?;
+                parts
+                    .pop()
+                    .ok_or("lies outside of the project directory; move it inside, or see `--project-directory`")?;
             }
             part => parts.push(part),
         }

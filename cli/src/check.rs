@@ -1,25 +1,131 @@
-//! `landfall check`: the configuration of a VM, or compose files, judged without a daemon.
+//! `landfall check`: the configuration of a VM, or compose files, judged without a daemon and by the agent's own code, so
+//! that CI and the VM cannot disagree.
 
-use landfall_core::config::{ConfigError, Settings};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use landfall_agent::compose_plugin::ComposePlugin;
+use landfall_agent::refusal::Kind;
+use landfall_agent::translate::{self, Final, HostContext};
+use landfall_core::config::{App, Channel, ConfigError, Settings, Source};
+use landfall_core::ids::AppName;
 use landfall_core::layout::Layout;
 
 use crate::arguments;
 use crate::failure::{Exit, Failed, chain};
+use crate::terminal::{out, size};
 
-/// Checks what was asked for.
-pub fn run(layout: &Layout, arguments: &arguments::Check) -> Result<Exit, Failed> {
+/// Checks what was asked for. Exit code 2 for what is invalid, 3 for what host policy refuses.
+pub async fn run(layout: &Layout, arguments: &arguments::Check) -> Result<Exit, Failed> {
     let layout = arguments.config.as_ref().map_or_else(|| layout.clone(), Layout::new);
-    let settings = Settings::load(&layout).map_err(|error| of_config(&error))?;
-    let apps: Vec<String> = settings.apps.iter().map(|(name, app)| format!("{name} follows {}", app.channel)).collect();
-    eprintln!("`{}` is valid", layout.config_file().display());
-    for app in apps {
-        eprintln!("  {app}");
+    if arguments.files.is_empty() {
+        let settings = Settings::load(&layout).map_err(|error| of_config(&error))?;
+        out(&of_settings(&settings));
+        return Ok(Exit::Done);
     }
+    let (settings, policy) = match Settings::load(&layout) {
+        Ok(settings) => (settings, format!("the policy of `{}`", layout.config_file().display())),
+        Err(ConfigError::Missing { .. }) if arguments.config.is_none() => {
+            (Settings::default(), "the default policy (there is no landfall.yaml here)".to_owned())
+        }
+        Err(error) => return Err(of_config(&error)),
+    };
+    let (name, app) = app(&settings, arguments.app.as_ref())?;
+    let checked = compose(layout, arguments, &settings, &name, &app).await?;
+    out(&of_final(&checked));
+    eprintln!("valid by {policy}");
     Ok(Exit::Done)
+}
+
+async fn compose(
+    layout: Layout,
+    arguments: &arguments::Check,
+    settings: &Settings,
+    name: &AppName,
+    app: &App,
+) -> Result<Final, Failed> {
+    if let Some(absent) = arguments.files.iter().find(|file| !file.is_file()) {
+        return Err(Failed::usage(format!("`{}` is not there or is no file", absent.display())));
+    }
+    let project = match &arguments.project_directory {
+        Some(directory) => directory.clone(),
+        None => arguments.files.first().and_then(|file| file.parent()).map(Path::to_owned).unwrap_or_default(),
+    };
+    let project = if project.as_os_str().is_empty() { PathBuf::from(".") } else { project };
+    // No fence: whoever types this trusts the file as much as their own shell.
+    let plugin = ComposePlugin::find(None).await.map_err(|error| Failed::new(Exit::Failed, chain(&error)))?;
+    let context = HostContext {
+        layout,
+        host: settings.host.clone(),
+        journald: false,
+        cgroup_parent: None,
+        memory_total: 0,
+        cpus: 0,
+        memory_of_other_apps: 0,
+        handed_volumes: BTreeMap::new(),
+    };
+    let checked = translate::check(&plugin, &arguments.files, &project, name, app, &context).await;
+    checked.map_err(|refusal| {
+        let exit = match refusal.kind() {
+            Kind::Policy => Exit::Refused,
+            Kind::Invalid => Exit::Usage,
+            Kind::Later => Exit::Waiting,
+        };
+        Failed::new(exit, refusal.to_string())
+    })
+}
+
+/// Whose profiles and variables apply: the named app's, the only one's, or none.
+fn app(settings: &Settings, named: Option<&AppName>) -> Result<(AppName, App), Failed> {
+    if let Some(name) = named {
+        let app = settings.apps.get(name).ok_or_else(|| {
+            let names: Vec<String> = settings.apps.keys().map(|app| format!("`{app}`")).collect();
+            let next =
+                if names.is_empty() { "it has no apps".to_owned() } else { format!("use one of {}", names.join(", ")) };
+            Failed::usage(format!("landfall.yaml has no app `{name}`")).next(next)
+        })?;
+        return Ok((name.clone(), app.clone()));
+    }
+    if let (1, Some((name, app))) = (settings.apps.len(), settings.apps.first_key_value()) {
+        return Ok((name.clone(), app.clone()));
+    }
+    let nobody =
+        || -> Option<(AppName, Channel)> { Some(("check".parse().ok()?, "localhost/check:check".parse().ok()?)) };
+    let (name, channel) = nobody().unwrap_or_else(|| unreachable!("both are valid"));
+    let app =
+        App { channel, source: Source::Bundle, poll: Duration::ZERO, profiles: Vec::new(), vars: BTreeMap::new() };
+    Ok((name, app))
+}
+
+/// What a configuration means, for people.
+fn of_settings(settings: &Settings) -> String {
+    let host = &settings.host;
+    let cap = host.default_memory.map_or("none".to_owned(), size);
+    let mut text = format!(
+        "valid\n  host   reserve {}, caps {}, default cap {cap}, binds {}\n",
+        size(host.reserve_memory),
+        if host.require_caps { "required" } else { "not required" },
+        if host.allow_binds.is_empty() { "none".to_owned() } else { host.allow_binds.join(" ") },
+    );
+    for (name, app) in &settings.apps {
+        let source = match app.source {
+            Source::Bundle => "bundle",
+            Source::Pointer => "pointer",
+        };
+        text.push_str(&format!("  app    {name}: {source} {}, every {:?}\n", app.channel, app.poll));
+    }
+    text
+}
+
+/// What would run, for people.
+fn of_final(checked: &Final) -> String {
+    checked.deployment.services.iter().fold(String::new(), |text, (name, service)| {
+        format!("{text}  {name}: {} x memory {}\n", service.replicas, size(service.memory))
+    })
 }
 
 fn of_config(error: &ConfigError) -> Failed {
     let snippet = error.snippet();
-    let message = if snippet.is_empty() { chain(error) } else { format!("{}\n{snippet}", chain(error)) };
-    Failed::usage(message)
+    Failed::usage(if snippet.is_empty() { chain(error) } else { format!("{}\n{snippet}", chain(error)) })
 }

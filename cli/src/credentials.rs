@@ -118,7 +118,8 @@ impl DockerConfig {
             return Ok(Found::Helper(helper.clone()));
         }
         // The exact name first: `auths` may hold several paths of one host.
-        let entry = self.auths.get(registry).or_else(|| self.auths.iter().find(|(k, _)| host_of(k) == host).map(|(_, e)| e));
+        let entry =
+            self.auths.get(registry).or_else(|| self.auths.iter().find(|(k, _)| host_of(k) == host).map(|(_, e)| e));
         if let Some(credential) = entry.map(|entry| entry.credential(registry)).transpose()?.flatten() {
             return Ok(Found::Credential(credential));
         }
@@ -154,8 +155,10 @@ fn of_token(registry: &str, token: &str) -> Result<Credential, Failed> {
     if host_of(registry).ends_with(".azurecr.io") {
         return Ok(Credential { username: AZURE_TOKEN_USER.to_owned(), password: token.to_owned() });
     }
-    Err(Failed::usage(format!("the credential of `{registry}` is an identity token, which only Azure registries take as a password"))
-        .next(format!("set {} and {}", VARIABLES.0, VARIABLES.1)))
+    Err(Failed::usage(format!(
+        "the credential of `{registry}` is an identity token, which only Azure registries take as a password"
+    ))
+    .next(format!("set {} and {}", VARIABLES.0, VARIABLES.1)))
 }
 
 /// The host that a key of the config file means; all names of Docker Hub are one.
@@ -248,7 +251,8 @@ mod tests {
             assert_eq!(config.find(registry).ok(), expected, "{registry}");
         }
         let config: DockerConfig =
-            serde_json::from_str(r#"{"auths":{"https://index.docker.io/v1/":{"auth":"aHViOnB3"}}}"#).expect("it parses");
+            serde_json::from_str(r#"{"auths":{"https://index.docker.io/v1/":{"auth":"aHViOnB3"}}}"#)
+                .expect("it parses");
         assert_eq!(config.find("docker.io").ok(), Some(credential("hub", "pw")));
         assert_eq!(config.find("ghcr.io").ok(), Some(Found::Nothing));
     }

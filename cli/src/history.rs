@@ -30,7 +30,8 @@ pub async fn run(agent: &Agent, arguments: &arguments::History) -> Result<Exit, 
 
 /// The table.
 pub fn render(entries: &[HistoryEntry], paint: Paint) -> String {
-    let mut text = paint.faint(&format!("{:<20} {:<17} {:<12} {:>6}  SERVICES", "WHEN (UTC)", "EVENT", "RELEASE", "TOOK"));
+    let mut text =
+        paint.faint(&format!("{:<20} {:<17} {:<12} {:>6}  SERVICES", "WHEN (UTC)", "EVENT", "RELEASE", "TOOK"));
     text.push('\n');
     for entry in entries {
         let event = format!("{:<17}", word(entry.event));

@@ -60,7 +60,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failed> {
     let agent = agent::Agent::new(layout.agent_socket());
     match cli.verb {
         Verb::Publish(arguments) => publish::run(&arguments).await,
-        Verb::Check(arguments) => check::run(&layout, &arguments),
+        Verb::Check(arguments) => check::run(&layout, &arguments).await,
         Verb::Status(arguments) => status::run(&agent, &arguments).await,
         Verb::History(arguments) => history::run(&agent, &arguments).await,
         Verb::Plan(arguments) => plan::run(&agent, &arguments).await,

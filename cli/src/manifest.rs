@@ -108,7 +108,8 @@ mod tests {
     /// A golden: the watcher and every other tool read this.
     #[test]
     fn the_manifest_of_a_bundle() {
-        let layer = |kind, title: &str, executable| Layer { kind, title: title.into(), executable, bytes: b"x".to_vec() };
+        let layer =
+            |kind, title: &str, executable| Layer { kind, title: title.into(), executable, bytes: b"x".to_vec() };
         let layers = [
             layer(Kind::Compose, "compose.yaml", false),
             layer(Kind::Env, "web.env", false),

@@ -1,5 +1,5 @@
-//! What an operator orders: `hold`, `resume`, `hands-off`, `rollback`, `retry`. The agent decides; this only asks and
-//! says that it was taken.
+//! What an operator orders: `hold`, `resume`, `hands-off`, `rollback`, `retry`. The agent decides and says what it did;
+//! this only asks and repeats that.
 
 use landfall_core::ids::{AppName, printable};
 use landfall_core::protocol::Command;
@@ -9,54 +9,45 @@ use crate::agent::Agent;
 use crate::arguments::{HandsOff, Which, Why};
 use crate::failure::{Exit, Failed};
 
+/// The longest answer that is shown.
+const TEXT: usize = 1000;
+
 /// `landfall hold`.
 pub async fn hold(agent: &Agent, arguments: &Why) -> Result<Exit, Failed> {
-    let app = agent.app(arguments.app.as_ref()).await?;
-    let command = Command::Hold { app: app.clone(), why: arguments.why.clone() };
-    order(agent, command, &format!("`{app}` is held; end it with `landfall resume {app}`")).await
+    let why = arguments.why.clone();
+    order(agent, arguments.app.as_ref(), |app| Command::Hold { app, why }).await
 }
 
 /// `landfall resume`.
 pub async fn resume(agent: &Agent, arguments: &Which) -> Result<Exit, Failed> {
-    let app = agent.app(arguments.app.as_ref()).await?;
-    let said = format!("`{app}` follows its channel again; see `landfall status`");
-    order(agent, Command::Resume { app }, &said).await
+    order(agent, arguments.app.as_ref(), |app| Command::Resume { app }).await
 }
 
 /// `landfall hands-off`.
 pub async fn hands_off(agent: &Agent, arguments: &HandsOff) -> Result<Exit, Failed> {
-    let app = agent.app(arguments.app.as_ref()).await?;
-    let seconds = arguments.period.as_secs();
-    let said = format!("hands off `{app}` for {seconds} s; end it earlier with `landfall resume {app}`");
-    order(agent, Command::HandsOff { app, seconds, why: arguments.why.clone() }, &said).await
+    let (seconds, why) = (arguments.period.as_secs(), arguments.why.clone());
+    order(agent, arguments.app.as_ref(), |app| Command::HandsOff { app, seconds, why }).await
 }
 
 /// `landfall rollback`.
 pub async fn rollback(agent: &Agent, arguments: &Why) -> Result<Exit, Failed> {
-    let app = agent.app(arguments.app.as_ref()).await?;
-    let said = going(&app, "returns to its last good deployment and holds there");
-    order(agent, Command::Rollback { app, why: arguments.why.clone() }, &said).await
+    let why = arguments.why.clone();
+    order(agent, arguments.app.as_ref(), |app| Command::Rollback { app, why }).await
 }
 
 /// `landfall retry`.
 pub async fn retry(agent: &Agent, arguments: &Which) -> Result<Exit, Failed> {
-    let app = agent.app(arguments.app.as_ref()).await?;
-    let said = going(&app, "tries again");
-    order(agent, Command::Retry { app }, &said).await
+    order(agent, arguments.app.as_ref(), |app| Command::Retry { app }).await
 }
 
-fn going(app: &AppName, what: &str) -> String {
-    format!("`{app}` {what}; see `landfall status`")
-}
-
-/// Sends an order. What the agent says of it goes before what we say.
-async fn order(agent: &Agent, command: Command, said: &str) -> Result<Exit, Failed> {
-    for value in agent.ask(command).await? {
-        match value {
-            Value::String(text) => eprintln!("{}", printable(&text, 1000)),
-            other => eprintln!("{}", printable(&other.to_string(), 1000)),
-        }
-    }
-    eprintln!("{said}");
+async fn order(
+    agent: &Agent,
+    named: Option<&AppName>,
+    command: impl FnOnce(AppName) -> Command,
+) -> Result<Exit, Failed> {
+    let app = agent.app(named).await?;
+    let said = agent.ask(command(app.clone())).await?;
+    let text = said.first().and_then(Value::as_str).unwrap_or("done; see `landfall status`");
+    eprintln!("`{app}`: {}", printable(text, TEXT));
     Ok(Exit::Done)
 }

@@ -44,10 +44,12 @@ struct Published<'a> {
 /// Publishes, and prints the release id and the digest.
 pub async fn run(arguments: &Publish) -> Result<Exit, Failed> {
     let channel = &arguments.channel;
-    let project = if arguments.pointer && arguments.files.is_empty() { None } else { Some(Project::read(arguments).await?) };
+    let project =
+        if arguments.pointer && arguments.files.is_empty() { None } else { Some(Project::read(arguments).await?) };
     let wanted = wanted_images(project.as_ref().map(|p| &p.view), &arguments.images)?;
     let own = credentials::from_environment(variable)?;
-    let docker = credentials::config_path(variable).map_or_else(|| Ok(DockerConfig::default()), |p| DockerConfig::load(&p))?;
+    let docker =
+        credentials::config_path(variable).map_or_else(|| Ok(DockerConfig::default()), |p| DockerConfig::load(&p))?;
     let mut registries = Registries::new(&channel.registry, own, arguments.plain_http, docker);
     let mut images = BTreeMap::new();
     let mut digests = BTreeMap::new();
@@ -79,7 +81,8 @@ pub async fn run(arguments: &Publish) -> Result<Exit, Failed> {
     };
     let digest = Digest::of(&manifest);
     push(&mut registries, arguments, blobs, &manifest, &digest).await?;
-    let published = Published { channel: channel.to_string(), release: &release, digest: &digest, sequence, images: &images };
+    let published =
+        Published { channel: channel.to_string(), release: &release, digest: &digest, sequence, images: &images };
     if arguments.json {
         terminal::out(&format!("{}\n", serde_json::json!(published)));
     } else {
@@ -125,7 +128,9 @@ impl Project {
             None => files.first().and_then(|f| f.parent()).map(Path::to_owned).unwrap_or_default(),
         };
         let directory = fs::canonicalize(if directory.as_os_str().is_empty() { Path::new(".") } else { &directory })
-            .map_err(|error| Failed::usage(format!("cannot use the project directory `{}`: {error}", directory.display())))?;
+            .map_err(|error| {
+                Failed::usage(format!("cannot use the project directory `{}`: {error}", directory.display()))
+            })?;
         let mut documents = files.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?;
         let mut view = compose::read(&documents)?;
         if let Some(why) = &view.composed {
@@ -145,7 +150,8 @@ fn default_files(arguments: &Publish) -> Result<Vec<PathBuf>, Failed> {
     let first = |names: [&str; 4]| names.iter().map(|name| directory.join(name)).find(|path| path.is_file());
     let found = first(COMPOSE_NAMES).ok_or_else(|| {
         let here = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
-        Failed::usage(format!("there is no `compose.yaml` in `{}`", here.display())).next("name the compose file with `-f`")
+        Failed::usage(format!("there is no `compose.yaml` in `{}`", here.display()))
+            .next("name the compose file with `-f`")
     })?;
     if let Some(left_out) = first(OVERRIDE_NAMES) {
         eprintln!("`{}` is not published; name it with `-f` after the first if it should be", left_out.display());
@@ -181,7 +187,9 @@ fn wanted_images(view: Option<&View>, given: &[(String, Image)]) -> Result<BTree
         }
     }
     let mut problems = Vec::new();
-    for (name, service) in view.into_iter().flat_map(|v| &v.services).filter(|(name, _)| !images.contains_key(*name)).collect::<Vec<_>>() {
+    for (name, service) in
+        view.into_iter().flat_map(|v| &v.services).filter(|(name, _)| !images.contains_key(*name)).collect::<Vec<_>>()
+    {
         let Some(written) = &service.image else {
             let what = if service.build { "has a `build` and no image" } else { "has no image" };
             problems.push(format!("service `{name}` {what}"));
@@ -196,7 +204,9 @@ fn wanted_images(view: Option<&View>, given: &[(String, Image)]) -> Result<BTree
         }
     }
     if !problems.is_empty() {
-        return Err(Failed::usage(problems.join("\n")).next("name the image: `--image SERVICE=registry/repository:tag`"));
+        return Err(
+            Failed::usage(problems.join("\n")).next("name the image: `--image SERVICE=registry/repository:tag`")
+        );
     }
     if images.is_empty() {
         return Err(Failed::usage("a pointer document names at least one image")

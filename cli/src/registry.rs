@@ -118,8 +118,9 @@ impl Registries {
             config.http_proxy = Some("http://127.0.0.1".to_owned());
             config.no_proxy = Some("localhost,127.0.0.0/8,::1/128".to_owned());
         }
-        let client = Client::try_from(config)
-            .map_err(|error| Failed::new(Exit::Failed, format!("cannot set up TLS for `{registry}`: {}", chain(&error))))?;
+        let client = Client::try_from(config).map_err(|error| {
+            Failed::new(Exit::Failed, format!("cannot set up TLS for `{registry}`: {}", chain(&error)))
+        })?;
         Ok((client, auth))
     }
 }
@@ -174,7 +175,12 @@ impl Repository<'_> {
     }
 
     fn explain(&self, trouble: Trouble) -> Failed {
-        trouble.explain(&self.registry, &self.repository, "push", "see whether the repository exists and may be written")
+        trouble.explain(
+            &self.registry,
+            &self.repository,
+            "push",
+            "see whether the repository exists and may be written",
+        )
     }
 }
 
@@ -184,10 +190,7 @@ struct Trouble {
     error: Option<OciDistributionError>,
 }
 
-async fn within<T>(
-    request: &str,
-    work: impl Future<Output = Result<T, OciDistributionError>>,
-) -> Result<T, Trouble> {
+async fn within<T>(request: &str, work: impl Future<Output = Result<T, OciDistributionError>>) -> Result<T, Trouble> {
     match timeout(REQUEST_DEADLINE, work).await {
         Ok(answer) => answer.map_err(|error| Trouble { request: request.to_owned(), error: Some(error) }),
         Err(_) => Err(Trouble { request: request.to_owned(), error: None }),
@@ -215,7 +218,8 @@ impl Trouble {
                 (Exit::Failed, format!("the registry refused to log us in: {said}"), login)
             }
             Some(OciDistributionError::RegistryError { envelope, .. }) => {
-                let said = envelope.errors.iter().map(|e| format!("{} {}", word(&e.code), e.message)).collect::<Vec<_>>();
+                let said =
+                    envelope.errors.iter().map(|e| format!("{} {}", word(&e.code), e.message)).collect::<Vec<_>>();
                 let denied = said.iter().any(|s| s.starts_with("DENIED") || s.starts_with("UNAUTHORIZED"));
                 let next = if denied { login } else { not_there.to_owned() };
                 (Exit::Failed, format!("the registry answered {}", said.join("; ")), next)

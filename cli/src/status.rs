@@ -148,4 +148,3 @@ fn render_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
 fn line(text: &mut String, key: &str, value: &str) {
     text.push_str(&wrap(&format!("  {key:<10} "), 13, value));
 }
-

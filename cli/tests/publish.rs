@@ -160,11 +160,17 @@ fn extends_and_include_are_made_one_document() {
     let write = |path: &str, text: &str| fs::write(directory.path().join(path), text).expect("written");
     fs::create_dir(directory.path().join("sub")).expect("created");
     let image = format!("{}/web:v1", registry.host);
-    write("compose.yaml", &format!(
-        "include: [sub/more.yaml]\nservices: {{ web: {{ extends: {{ file: sub/base.yaml, service: base }}, image: '{image}' }} }}"
-    ));
+    write(
+        "compose.yaml",
+        &format!(
+            "include: [sub/more.yaml]\nservices: {{ web: {{ extends: {{ file: sub/base.yaml, service: base }}, image: '{image}' }} }}"
+        ),
+    );
     write("sub/base.yaml", "services: { base: { env_file: base.env, environment: { A: '${A}' } } }");
-    write("sub/more.yaml", &format!("services: {{ more: {{ image: '{image}', profiles: [x], x-landfall: {{ run: every-start }} }} }}"));
+    write(
+        "sub/more.yaml",
+        &format!("services: {{ more: {{ image: '{image}', profiles: [x], x-landfall: {{ run: every-start }} }} }}"),
+    );
     write("sub/base.env", "B=1\n");
     let channel = format!("{}/deploy:prod", registry.host);
     stdout_json(&publish(directory.path(), &["--json", &channel]));

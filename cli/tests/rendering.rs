@@ -39,10 +39,7 @@ fn status_of(apps: &[serde_json::Value]) -> Status {
 
 #[test]
 fn a_status_that_is_well() {
-    let services = [
-        service("api", "healthy", 2, 2, Some(34 << 20), 0),
-        service("migrate", "completed", 1, 1, None, 0),
-    ];
+    let services = [service("api", "healthy", 2, 2, Some(34 << 20), 0), service("migrate", "completed", 1, 1, None, 0)];
     let status = status_of(&[app(&services)]);
     check(&status::render(&status, Paint::OFF), include_str!("golden/status-well.txt"));
     assert!(status::healthy(&status));
@@ -57,7 +54,8 @@ fn a_status_that_needs_a_person() {
     one["app"] = json!("an-app-with-forty-characters-in-its-name");
     one["channel"] = json!(format!("registry.internal.acme.example:5000/{}:production", "team/".repeat(12) + "deploy"));
     one["state"] = json!("rolling-back");
-    one["reason"] = json!("service `api` did not get healthy within 40 s: exit code 1, \x1b[31mconnection refused to db:5432");
+    one["reason"] =
+        json!("service `api` did not get healthy within 40 s: exit code 1, \x1b[31mconnection refused to db:5432");
     one["hold"] = json!("database is being moved (alice)");
     one["last_good_poll"] = json!("2026-01-31T09:00:00Z");
     one["quarantined"] = json!({ id('c'): "crash-looped" });
@@ -68,7 +66,9 @@ fn a_status_that_needs_a_person() {
     two["state"] = json!("waiting");
     two["last_good_poll"] = json!(null);
     let mut status = status_of(&[one, two]);
-    status.problems = vec!["landfall.yaml:3:5: unknown key `chanel`, did you mean `channel`; the last valid settings are used".into()];
+    status.problems = vec![
+        "landfall.yaml:3:5: unknown key `chanel`, did you mean `channel`; the last valid settings are used".into(),
+    ];
     check(&status::render(&status, Paint::OFF), include_str!("golden/status-ill.txt"));
     assert!(!status::healthy(&status));
 }
@@ -98,17 +98,26 @@ fn healthy_means_all_that_should_serve_does() {
 
 #[test]
 fn a_history() {
-    let entry = |seq: u64, at: &str, event: &str, took: Option<u64>, services: &[&str], reason: Option<&str>| -> HistoryEntry {
-        value(json!({ "format": 1, "seq": seq, "at": at, "event": event, "release": id('a'), "deployment": id('b'),
+    let entry =
+        |seq: u64, at: &str, event: &str, took: Option<u64>, services: &[&str], reason: Option<&str>| -> HistoryEntry {
+            value(json!({ "format": 1, "seq": seq, "at": at, "event": event, "release": id('a'), "deployment": id('b'),
                       "reason": reason, "services": services, "detected_at": null, "took_ms": took }))
-    };
+        };
     let mut operator = entry(6, "2026-01-31T12:09:00Z", "operator", None, &[], Some("hold: database is being moved"));
     operator.release = None;
     let entries = [
         entry(1, "2026-01-31T12:00:05.123Z", "rollout-started", None, &["api", "web"], None),
         entry(2, "2026-01-31T12:00:17Z", "live", Some(12_345), &["api", "web"], None),
-        entry(3, "2026-01-31T12:05:17Z", "rollback-started", None, &["api", "worker", "scheduler", "proxy"],
-              Some("service `api` did not get healthy within 40 s: exit code 1, last words: \u{1b}[31mconnection refused")),
+        entry(
+            3,
+            "2026-01-31T12:05:17Z",
+            "rollback-started",
+            None,
+            &["api", "worker", "scheduler", "proxy"],
+            Some(
+                "service `api` did not get healthy within 40 s: exit code 1, last words: \u{1b}[31mconnection refused",
+            ),
+        ),
         entry(4, "2026-01-31T12:05:19Z", "rolled-back", Some(1_900), &["api"], None),
         entry(5, "not a time\n", "good", Some(300_000), &[], None),
         operator,

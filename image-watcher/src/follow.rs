@@ -13,6 +13,7 @@ use landfall_core::journal::event;
 use landfall_core::layout::Layout;
 use tokio::sync::watch;
 
+use crate::chain::chain;
 use crate::channel_file::{ChannelRecord, Taken};
 use crate::registry::{AskError, Registries};
 use crate::retry;
@@ -140,14 +141,14 @@ impl Follower {
         let staged = match taker.take(manifest, self.record.file().sequence, Timestamp::now()).await {
             Ok(staged) => staged,
             Err(NotTaken::Refused(refusal)) => {
-                self.refused = Some((digest, refusal.to_string()));
+                self.refused = Some((digest, chain(&refusal)));
                 return Err(NotTaken::Refused(refusal));
             }
             Err(other) => return Err(other),
         };
         let is_republished = self.record.file().release.as_ref() == Some(&staged.release);
-        let taken = Taken { release: staged.release.clone(), digest, sequence: staged.sequence, detected_at };
-        self.record.take(taken, Timestamp::now()).map_err(|source| self.disk(source))?;
+        let shown = Taken { release: staged.release.clone(), digest, sequence: staged.sequence, detected_at };
+        self.record.take(shown, Timestamp::now()).map_err(|source| self.disk(source))?;
         self.refused = None;
         let (app, release, channel) = (&self.app, &staged.release, &self.settings.channel);
         if is_republished {
@@ -170,25 +171,24 @@ impl Follower {
             Ok(Polled::Unchanged) => (self.standing_refusal(), true, interval),
             Ok(Polled::Taken) => (None, true, interval),
             // The first publication is awaited as eagerly as any other.
-            Ok(Polled::NothingThere(error)) => (Some(error.to_string()), true, interval),
-            Err(NotTaken::Refused(refusal)) => (Some(refusal.to_string()), true, interval),
+            Ok(Polled::NothingThere(error)) => (Some(chain(&error)), true, interval),
+            Err(NotTaken::Refused(refusal)) => (Some(chain(&refusal)), true, interval),
             Err(error) => {
                 let delay = self.delay_after(&error, chance);
-                (Some(error.to_string()), false, delay)
+                (Some(chain(&error)), false, delay)
             }
         };
         if is_good {
             self.failures = 0;
         }
-        self.tell(problem.as_ref(), is_good);
-        let written =
-            if is_good { self.record.good_poll(Timestamp::now(), problem) } else { self.record.problem(problem) };
-        if let Err(source) = written {
-            let error = self.disk(source);
-            if self.board.note(&self.app, Some(&error.to_string())) {
-                tracing::error!(LANDFALL_APP = %self.app, "{error}");
-            }
-        }
+        let written = if is_good {
+            self.record.good_poll(Timestamp::now(), problem.clone())
+        } else {
+            self.record.problem(problem.clone())
+        };
+        // A disk that does not take the channel file is the worse of two problems, and is told instead.
+        let unwritten = written.err().map(|source| chain(&self.disk(source)));
+        self.tell(unwritten.or(problem).as_ref(), is_good);
         delay
     }
 
@@ -220,7 +220,7 @@ impl Follower {
                 tracing::warn!(MESSAGE_ID = event::CHANNEL_UNREACHABLE, LANDFALL_APP = %app, channel = %channel, "the channel cannot be read: {why}");
             }
             (None, _) => {
-                tracing::info!(MESSAGE_ID = event::CHANNEL_REACHABLE, LANDFALL_APP = %app, channel = %channel, "the channel is read again");
+                tracing::info!(MESSAGE_ID = event::CHANNEL_REACHABLE, LANDFALL_APP = %app, channel = %channel, "nothing is wrong with the channel any more");
             }
         }
     }

@@ -14,8 +14,10 @@
 //! | [`registry`] | edge: the HTTP client |
 //! | [`stage`], [`clean`] | edge: what is laid down, and what goes |
 //! | [`memory`], [`channel_file`] | edge: `state.json` and `channels/<app>.json` |
+//! | [`chain`] | an error with its sources, for people |
 //! | [`wanted`] | edge: what the agent wants now |
 
+pub mod chain;
 pub mod channel_file;
 pub mod clean;
 pub mod follow;

@@ -125,12 +125,12 @@ pub enum BadManifest {
         why: String,
     },
     /// A title is wrong.
-    #[error("layer {number}: {source}; rename that file in the project")]
+    #[error("layer {number}: {rule}; rename that file in the project")]
     Title {
         /// From 1.
         number: usize,
-        /// What is wrong.
-        source: BadTitle,
+        /// Which rule it breaks.
+        rule: BadTitle,
     },
 }
 
@@ -222,7 +222,7 @@ fn bundle_layers(content: &[(usize, Descriptor)]) -> Result<Vec<Layer>, BadManif
         match &role {
             Role::Compose(_) => {}
             Role::Extends(title) | Role::Env(title) | Role::File { title, .. } => {
-                claimed.claim(title).map_err(|source| BadManifest::Title { number, source })?;
+                claimed.claim(title).map_err(|rule| BadManifest::Title { number, rule })?;
             }
         }
         layers.push(Layer { role, blob: blob(number, descriptor, limit)? });
@@ -238,7 +238,7 @@ fn role(number: usize, descriptor: &Descriptor) -> Result<(Role, u64), BadManife
     let annotation = |key: &str| descriptor.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
     let title = |key: &str| {
         let text = annotation(key).or_else(|| annotation(OCI_TITLE)).unwrap_or_default();
-        text.parse::<Title>().map_err(|source| BadManifest::Title { number, source })
+        text.parse::<Title>().map_err(|rule| BadManifest::Title { number, rule })
     };
     match descriptor.media_type.as_str() {
         COMPOSE_LAYER if annotation(COMPOSE_EXTENDS).is_some() => {

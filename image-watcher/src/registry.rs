@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use landfall_core::config::{Channel, Settings};
 use landfall_core::ids::{Digest, printable};
 
+use crate::chain::chain;
 use crate::manifest::{Blob, MANIFEST_LIMIT};
 use crate::retry;
 use connect::{Body, Connections};
@@ -203,7 +204,7 @@ impl Registries {
     async fn exchange(&self, question: &Question<'_>) -> Result<Answer, AskError> {
         let channel = question.channel;
         let scheme = if self.settings.plain_http(&channel.registry) { "http" } else { "https" };
-        let target = format!("{scheme}://{}/v2/{}/{}", host_of(&channel.registry), channel.repository, question.path);
+        let target = format!("{scheme}://{}/v2/{}/{}", channel.registry, channel.repository, question.path);
         let mut uri: Uri = target.parse().map_err(|error| question.unreachable(&format!("`{target}`: {error}")))?;
         for _ in 0..=REDIRECTS {
             let response = self.send(question, &uri).await?;
@@ -297,19 +298,4 @@ fn busy(registry: String, status: u16, headers: &HeaderMap) -> AskError {
         status,
         retry_after: header.and_then(|text| retry::retry_after(&text, Timestamp::now())),
     }
-}
-
-/// Docker Hub's name is not its host.
-fn host_of(registry: &str) -> &str {
-    if registry == "docker.io" { "registry-1.docker.io" } else { registry }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }

@@ -27,7 +27,7 @@ pub enum NotTaken {
     #[error(transparent)]
     Registry(#[from] AskError),
     /// This machine, this time.
-    #[error("cannot stage the release in `{path}`: {source}; check the disk and its permissions")]
+    #[error("cannot write `{path}`; check the disk and its permissions")]
     Disk {
         /// Where.
         path: String,

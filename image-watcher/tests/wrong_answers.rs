@@ -22,14 +22,14 @@ fn an_idle_poll_is_one_head_on_one_connection() {
     let mut vm = Vm::new(&fake.channel(), QUICK);
     vm.start();
     vm.wait_for_digest(&digest);
-    let taken = fake.requests().len();
+    let (taken, connections) = (fake.requests().len(), fake.connections());
     let idle = wait_for("ten idle polls", || fake.requests().get(taken..taken + 10).map(<[_]>::to_vec));
     for (_, request) in &idle {
         assert_eq!(request, "HEAD /v2/deploy/manifests/prod");
     }
     let took = idle[9].0 - idle[0].0;
     assert!(took > Duration::from_millis(1500), "{took:?}");
-    assert_eq!(fake.connections(), 1);
+    assert_eq!(fake.connections(), connections, "kept alive");
 }
 
 #[test]
@@ -104,20 +104,29 @@ fn every_byte_is_checked() {
         ),
         ("a status of no use", &by_digest, Says::status(418), "status 418"),
     ];
-    for (name, path, says, words) in cases {
-        let fake = Fake::start();
-        fake.serve_bundle(&bundle());
-        fake.says(path, says);
-        let mut vm = Vm::new(&fake.channel(), QUICK);
-        vm.start();
-        let shown = vm.wait_for_problem(words);
-        assert_eq!(shown.release, None, "{name}");
-        vm.check_all_staged();
-        // And when it is well again, so are we.
-        fake.serve_bundle(&bundle());
-        vm.want_poll(1);
-        vm.wait_for_digest(&digest);
-    }
+    let digest = &digest;
+    std::thread::scope(|scope| {
+        for (name, path, says, words) in cases {
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn_scoped(scope, move || check_refused(path, says, words, digest))
+                .unwrap();
+        }
+    });
+}
+
+/// The answer `says` at `path` is told with these words, nothing is staged, and when the registry is well again so are we.
+fn check_refused(path: &str, says: Says, words: &str, digest: &Digest) {
+    let fake = Fake::start();
+    fake.serve_bundle(&bundle());
+    fake.says(path, says);
+    let mut vm = Vm::new(&fake.channel(), QUICK);
+    vm.start();
+    let shown = vm.wait_for_problem(words);
+    assert_eq!(shown.release, None);
+    vm.check_all_staged();
+    fake.serve_bundle(&bundle());
+    vm.wait_for_digest(digest);
 }
 
 #[test]

@@ -32,7 +32,8 @@ pub fn inside(directory: &Path, program: &Path) -> Command {
     let host = format!("unix://{}/docker.sock", directory.display());
     command
         .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
-        .args(["sh", "-c", r#"ip link set lo up && exec "$0" "$@""#])
+        // The shell stays, as process 1, and reaps orphans: dockerd takes a containerd that nobody reaped for a live one.
+        .args(["sh", "-c", r#"ip link set lo up && "$0" "$@"; exit $?"#])
         .arg(program)
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env(INSIDE, directory)

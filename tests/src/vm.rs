@@ -257,7 +257,7 @@ impl Vm {
             lines.push(format!("{} {} {}", container.names.join(" "), &container.id[..12], container.status));
         }
         lines.push(format!("--- history\n{}", tail(&self.layout().history(&self.app), 20)));
-        for name in ["landfall-image-watcher", "landfall-agent", "registry"] {
+        for name in ["landfall-image-watcher", "landfall-agent"] {
             lines.push(format!("--- {name}\n{}", tail(&self.directory.join(format!("{name}.log")), 40)));
         }
         lines.join("\n")

@@ -19,7 +19,8 @@ impl Files for Memory {
                 let bytes = bytes[..bytes.len().min(limit + 1)].to_vec();
                 return Ok(Node::File { bytes, executable: found.ends_with('*') });
             }
-            let below = if path.is_empty() { Some(name) } else { name.strip_prefix(path).and_then(|n| n.strip_prefix('/')) };
+            let below =
+                if path.is_empty() { Some(name) } else { name.strip_prefix(path).and_then(|n| n.strip_prefix('/')) };
             names.extend(below.and_then(|b| b.split('/').next()).map(str::to_owned));
         }
         Ok(if names.is_empty() { Node::Missing } else { Node::Directory(names.into_iter().collect()) })
@@ -72,7 +73,8 @@ secrets: { key: { file: ./dev/key }, below: { file: html/secret } }
 ";
     let mut bundle = bundle(compose, &project()).expect("it is valid");
     bundle.pin(&BTreeMap::from([("web".to_owned(), "r.example/nginx@sha256:00".to_owned())]));
-    let lines: Vec<String> = bundle.layers.iter().map(|l| format!("{} {} {}", l.kind.word(), l.mode(), l.title)).collect();
+    let lines: Vec<String> =
+        bundle.layers.iter().map(|l| format!("{} {} {}", l.kind.word(), l.mode(), l.title)).collect();
     assert_eq!(
         lines,
         [
@@ -110,7 +112,9 @@ fn what_a_bundle_cannot_carry_is_refused_with_its_place() {
     crowded.0.push(("large", vec![0; FILE_LIMIT + 1]));
     crowded.0.push(("large.env", vec![b'#'; DOCUMENT_LIMIT + 1]));
     crowded.0.push((".tmp-x", Vec::new()));
-    crowded.0.extend((0..17).map(|n| (Box::leak(format!("heavy/{n:02}").into_boxed_str()) as &str, vec![0; FILE_LIMIT])));
+    crowded
+        .0
+        .extend((0..17).map(|n| (Box::leak(format!("heavy/{n:02}").into_boxed_str()) as &str, vec![0; FILE_LIMIT])));
     let table = [
         (with("./data"), "service `web`, volume `/t`: `./data` is not there; a bundle carries files, not data"),
         (with("${DIR:-./x}"), "`${DIR:-./x}` depends on variables"),
@@ -125,7 +129,10 @@ fn what_a_bundle_cannot_carry_is_refused_with_its_place() {
         (with("./heavy"), "16 MiB in all"),
         ("services: { a: { image: x, env_file: no.env } }".into(), "`no.env` is not there; write it, or set"),
         ("services: { a: { image: x, env_file: html } }".into(), "is a directory"),
-        ("services: { a: { image: x } }\nconfigs: { c: { file: no.toml } }".into(), "config `c`: `no.toml` is not there"),
+        (
+            "services: { a: { image: x } }\nconfigs: { c: { file: no.toml } }".into(),
+            "config `c`: `no.toml` is not there",
+        ),
         (format!("{}\nsecrets: {{ s: {{ file: ./dev/key }} }}", with("./dev/key")), "never published"),
         (format!("{}\nsecrets: {{ s: {{ file: ./dev }} }}", with("./dev/key")), "never published"),
         (format!("{}\nsecrets: {{ s: {{ file: dev/key }} }}", with("./dev")), "without a file that could be published"),
@@ -140,8 +147,9 @@ fn what_a_bundle_cannot_carry_is_refused_with_its_place() {
 
 #[test]
 fn all_refusals_are_told_at_once() {
-    let failed = bundle("services: { a: { image: x, env_file: no.env, volumes: ['./no:/a', '../no:/b'] } }", &project())
-        .expect_err("three things are wrong");
+    let failed =
+        bundle("services: { a: { image: x, env_file: no.env, volumes: ['./no:/a', '../no:/b'] } }", &project())
+            .expect_err("three things are wrong");
     assert_eq!(failed.message.lines().count(), 3, "{}", failed.message);
 }
 

@@ -121,7 +121,10 @@ fn what_cannot_be_read_names_the_file_and_the_place() {
         ("services: { a: { env_file: { x: y } } }", "a text or a sequence"),
         ("services: { a: { image: [x] } }", "`0.yaml`"),
         ("services: { a: { image: x }, a: { image: y } }", "duplicate"),
-        ("a: &a [x,x]\nb: &b [*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e]\ng: &g [*f,*f,*f,*f,*f,*f,*f]\nh: [*g,*g,*g,*g,*g,*g,*g,*g]\nservices: { a: { image: x } }", "`0.yaml`"),
+        (
+            "a: &a [x,x]\nb: &b [*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e]\ng: &g [*f,*f,*f,*f,*f,*f,*f]\nh: [*g,*g,*g,*g,*g,*g,*g,*g]\nservices: { a: { image: x } }",
+            "`0.yaml`",
+        ),
     ] {
         let failed = view(&[text]).expect_err(text);
         assert!(failed.message.contains(part), "{text}: {}", failed.message);

@@ -66,7 +66,8 @@ impl Registry {
         assert_eq!(status, 202);
         let location = head.lines().find_map(|l| l.strip_prefix("Location: ")).expect("a location").trim().to_owned();
         let path = &location[location.find("/v2/").expect("a path")..];
-        let put = self.request("PUT", &format!("{path}&digest={digest}"), "application/octet-stream", config.as_bytes());
+        let put =
+            self.request("PUT", &format!("{path}&digest={digest}"), "application/octet-stream", config.as_bytes());
         assert_eq!(put.0, 201);
         let manifest = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": config.len() },

@@ -18,6 +18,7 @@ fn compose() -> Value {
     layer(COMPOSE_LAYER, "services: {}\n", &[(COMPOSE_FILE, "compose.yaml")])
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the tables read better")]
 fn manifest(layers: Vec<Value>) -> Value {
     json!({
         "schemaVersion": 2,

@@ -86,7 +86,7 @@ fn pointer_documents() {
 
     let one = |service: &str, image: &str| format!(r#"{{"format":1,"images":{{"{service}":"{image}"}}}}"#);
     for (text, words) in [
-        ("".to_owned(), "does not parse"),
+        (String::new(), "does not parse"),
         ("[]".to_owned(), "does not parse"),
         (r#"{"format":1}"#.to_owned(), "missing field `images`"),
         (r#"{"format":2,"pictures":{}}"#.to_owned(), "has format 2, and this version reads 1"),

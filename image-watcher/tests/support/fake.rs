@@ -121,11 +121,11 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
 }
 
 fn answer(mut stream: &TcpStream, method: &str, says: &Says) -> std::io::Result<()> {
-    let mut head = format!("HTTP/1.1 {} x\r\nContent-Length: {}\r\n", says.status, says.body.len());
+    write!(stream, "HTTP/1.1 {} x\r\nContent-Length: {}\r\n", says.status, says.body.len())?;
     for (key, value) in &says.headers {
-        head += &format!("{key}: {value}\r\n");
+        write!(stream, "{key}: {value}\r\n")?;
     }
-    stream.write_all(format!("{head}\r\n").as_bytes())?;
+    stream.write_all(b"\r\n")?;
     if method == "HEAD" {
         return Ok(());
     }

@@ -126,15 +126,15 @@ impl Bundle {
         bundle.layer(
             "application/vnd.docker.compose.file+yaml",
             compose.as_bytes(),
-            json!({"com.docker.compose.file": "compose.yaml"}),
+            &json!({"com.docker.compose.file": "compose.yaml"}),
         )
     }
 
     pub fn file(self, title: &str, bytes: &[u8]) -> Self {
-        self.layer("application/vnd.landfall.file.v1", bytes, json!({"org.opencontainers.image.title": title}))
+        self.layer("application/vnd.landfall.file.v1", bytes, &json!({"org.opencontainers.image.title": title}))
     }
 
-    pub fn layer(mut self, media_type: &str, bytes: &[u8], annotations: Value) -> Self {
+    pub fn layer(mut self, media_type: &str, bytes: &[u8], annotations: &Value) -> Self {
         let descriptor = json!({
             "mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len(), "annotations": annotations,
         });

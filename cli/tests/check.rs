@@ -1,0 +1,74 @@
+//! `landfall check` on the shipped binary: tables of files in, exit code and words out. No daemon is asked.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+fn check(root: &Path, arguments: &[&str], code: i32, words: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_landfall"))
+        .env_clear()
+        .env("LANDFALL_DOCKER_HOST", "unix:///nobody/listens")
+        .current_dir(root)
+        .args(["--root", ".", "check"])
+        .args(arguments)
+        .output()
+        .expect("landfall runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+    for word in words {
+        assert!(text.contains(word), "{arguments:?}: no `{word}` in {text}");
+    }
+}
+
+fn write(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().expect("a parent")).expect("created");
+    fs::write(path, text).expect("written");
+}
+
+#[test]
+fn a_configuration() {
+    let table: &[(&str, i32, &[&str])] = &[
+        ("apps: { web: { channel: ghcr.io/acme/deploy:prod } }", 0, &["valid", "web: bundle ghcr.io/acme/deploy:prod"]),
+        ("apps:\n  web:\n    chanel: x", 2, &["landfall.yaml:3:5", "channel", "chanel: x\n"]),
+        ("apps: [", 2, &["landfall.yaml"]),
+    ];
+    for (text, code, words) in table {
+        let root = tempfile::tempdir().expect("a directory");
+        write(root.path(), "etc/landfall/landfall.yaml", text);
+        check(root.path(), &[], *code, words);
+        check(Path::new("/"), &["--config", &root.path().display().to_string()], *code, words);
+    }
+    let root = tempfile::tempdir().expect("a directory");
+    check(root.path(), &[], 2, &["landfall.yaml` is not there"]);
+}
+
+#[test]
+fn compose_files() {
+    let good = "services: { web: { image: nginx, mem_limit: 64M, volumes: ['./nginx.conf:/etc/nginx.conf:ro'] } }";
+    let table: &[(&str, &str, i32, &[&str])] = &[
+        (good, "", 0, &["web: 1 x memory 64M", "default policy"]),
+        ("services: { web: { image: nginx } }", "", 3, &["refused by host policy", "web"]),
+        ("services: { web: { image: nginx } }", "host: { require_caps: false }", 0, &["etc/landfall/landfall.yaml"]),
+        ("services: { web: { image: nginx, mem_limit: 64M, privileged: true } }", "", 3, &["privileged", "next:"]),
+        ("services: { web: { image: nginx, mem_limit: 64M, colour: red } }", "", 2, &["colour"]),
+        ("services: [", "", 2, &["invalid"]),
+        (
+            "services: { web: { image: 'nginx:${TAG:?which}', mem_limit: 64M } }",
+            "apps: { web: { channel: ghcr.io/a/b:c, vars: { TAG: v1 } } }",
+            0,
+            &["web: 1 x"],
+        ),
+    ];
+    for (compose, config, code, words) in table {
+        let root = tempfile::tempdir().expect("a directory");
+        write(root.path(), "nginx.conf", "");
+        write(root.path(), "compose.yaml", compose);
+        if !config.is_empty() {
+            write(root.path(), "etc/landfall/landfall.yaml", config);
+        }
+        check(root.path(), &["-f", "compose.yaml"], *code, words);
+    }
+    let root = tempfile::tempdir().expect("a directory");
+    check(root.path(), &["-f", "absent.yaml"], 2, &["`absent.yaml` is not there"]);
+}
