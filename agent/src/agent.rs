@@ -121,7 +121,9 @@ fn lock(layout: &Layout) -> Result<Flock<std::fs::File>> {
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
-        Err((_, error)) => bail!("another agent holds `{}` ({error}): stop it first, or leave it the work", path.display()),
+        Err((_, error)) => {
+            bail!("another agent holds `{}` ({error}): stop it first, or leave it the work", path.display())
+        }
     }
 }
 
@@ -136,7 +138,10 @@ fn settings(layout: &Layout) -> Result<(Settings, Option<String>)> {
             let Ok(text) = std::fs::read(layout.last_settings()) else { return Err(error.into()) };
             let settings = serde_json::from_slice(&text).context("the last valid settings are garbled too")?;
             let text = printable(&error.to_string(), 600);
-            tracing::warn!(MESSAGE_ID = event::SETTINGS_INVALID, "the settings have a mistake, the last valid ones stay in force: {text}");
+            tracing::warn!(
+                MESSAGE_ID = event::SETTINGS_INVALID,
+                "the settings have a mistake, the last valid ones stay in force: {text}"
+            );
             Ok((settings, Some(format!("settings not read: {text}"))))
         }
     }

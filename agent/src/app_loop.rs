@@ -163,7 +163,8 @@ impl AppLoop {
                 self.keep_probing(&probe, &seen);
                 self.show(why);
                 let wait = until.map_or(IDLE, |at| Duration::from_millis(u64::try_from(at - now()).unwrap_or(0)));
-                let again = self.again_at.map_or(IDLE, |at| Duration::from_millis(u64::try_from(at - now()).unwrap_or(0)));
+                let again =
+                    self.again_at.map_or(IDLE, |at| Duration::from_millis(u64::try_from(at - now()).unwrap_or(0)));
                 Ok(Some(wait.min(again).min(IDLE)))
             }
         }
@@ -171,7 +172,11 @@ impl AppLoop {
 
     async fn execute(&mut self, step: &Step, seen: &Observed) -> Result<()> {
         let id = match step {
-            Step::Stop { id, .. } | Step::Rename { id, .. } | Step::Start { id } | Step::Restart { id, .. } | Step::Remove { id } => id,
+            Step::Stop { id, .. }
+            | Step::Rename { id, .. }
+            | Step::Start { id }
+            | Step::Restart { id, .. }
+            | Step::Remove { id } => id,
         };
         let (service, fresh) = seen.containers.get(id).map_or(("", true), |c| (c.service.as_str(), c.started_at == 0));
         match step {
@@ -255,7 +260,7 @@ impl AppLoop {
         }
         self.step_failures = 0;
         self.candidate = None;
-        self.refuse(Stop::Later(format!("Compose could not create the new containers: {failure}")))?;
+        self.refuse(&Stop::Later(format!("Compose could not create the new containers: {failure}")))?;
         let idle = AppState { phase: Phase::Idle, ..self.state.clone() };
         self.move_to(idle, None).await?;
         Ok(None)
@@ -361,7 +366,9 @@ impl AppLoop {
             Read::NewerFormat(format) => {
                 tracing::warn!(LANDFALL_APP = %self.app, "the channel file has format {format}, newer than this agent reads: update landfall-agent");
             }
-            Read::Garbled(why) => tracing::warn!(LANDFALL_APP = %self.app, "the channel file is garbled, keeping what it said before: {why}"),
+            Read::Garbled(why) => {
+                tracing::warn!(LANDFALL_APP = %self.app, "the channel file is garbled, keeping what it said before: {why}");
+            }
         }
     }
 
@@ -422,22 +429,26 @@ impl AppLoop {
                 let why = self.state.quarantine.get(&deployment.id).map(|q| q.reason.clone());
                 let refused = why.filter(|_| decide::quarantined(&self.state, &deployment, attempt.sequence));
                 self.refused(refused.map(|why| {
-                    format!("release {} failed before ({why}): publish a better one, or `landfall retry {}`", deployment.release.short(), self.app)
+                    format!(
+                        "release {} failed before ({why}): publish a better one, or `landfall retry {}`",
+                        deployment.release.short(),
+                        self.app
+                    )
                 }));
                 self.candidate = Some(Candidate { deployment, attempt });
             }
             Err(stop) => {
-                if let Err(error) = self.refuse(stop) {
+                if let Err(error) = self.refuse(&stop) {
                     tracing::warn!(LANDFALL_APP = %self.app, "cannot write the history: {error:#}");
                 }
             }
         }
     }
 
-    fn refuse(&mut self, stop: Stop) -> Result<()> {
+    fn refuse(&mut self, stop: &Stop) -> Result<()> {
         let first = self.preflight_failures == 0;
         self.preflight_failures += 1;
-        if let Stop::Later(_) = &stop {
+        if let Stop::Later(_) = stop {
             let wait = AGAIN.after(self.preflight_failures);
             self.again_at = Some(now() + Millis::try_from(wait.as_millis()).unwrap_or(30_000));
         }
@@ -477,7 +488,8 @@ impl AppLoop {
         view.why = why;
         view.preflight = self.preflight.is_some();
         view.channel.clone_from(&self.channel);
-        view.opened = view.seen.containers.values().filter(|c| self.runtime.gate_open(c)).map(|c| c.id.clone()).collect();
+        view.opened =
+            view.seen.containers.values().filter(|c| self.runtime.gate_open(c)).map(|c| c.id.clone()).collect();
         view.restarts = view.seen.containers.keys().map(|id| (id.clone(), self.runtime.exits(id))).collect();
     }
 
@@ -544,7 +556,8 @@ impl AppLoop {
                 ("release changes and healing are on again", "resume".to_owned())
             }
             Intent::HandsOff(seconds, why) => {
-                state.hands_off = Some((now() + Millis::try_from(*seconds).unwrap_or(0).saturating_mul(1000), why.clone()));
+                state.hands_off =
+                    Some((now() + Millis::try_from(*seconds).unwrap_or(0).saturating_mul(1000), why.clone()));
                 ("no release changes, no healing, until the time is over or `landfall resume`", why.clone())
             }
             Intent::Retry => {
@@ -587,7 +600,8 @@ impl AppLoop {
             let Some(container) = seen.containers.get(id) else { continue };
             let Some(check) = container.check.clone() else { continue };
             if !self.probers.contains_key(id) {
-                let work = probe(Rc::clone(&self.shared), id.clone(), check, container.started_at, self.passed.0.clone());
+                let work =
+                    probe(Rc::clone(&self.shared), id.clone(), check, container.started_at, self.passed.0.clone());
                 self.probers.insert(id.clone(), tokio::task::spawn_local(work));
             }
         }
@@ -614,7 +628,13 @@ impl Drop for AppLoop {
 }
 
 /// Runs a health check's own command until it passes: at once, then after a tenth of the time waited so far.
-async fn probe(shared: Rc<Shared>, id: String, check: Check, started_at: Millis, passed: mpsc::UnboundedSender<String>) {
+async fn probe(
+    shared: Rc<Shared>,
+    id: String,
+    check: Check,
+    started_at: Millis,
+    passed: mpsc::UnboundedSender<String>,
+) {
     loop {
         // An error is a container that just went away: the loop sees that by itself.
         if let Ok(true) = shared.engine.probe(&id, &check).await {

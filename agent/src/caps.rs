@@ -168,7 +168,11 @@ pub fn admit(shares: &[Share<'_>], room: Room) -> Option<Problem> {
     }
     let mut what = format!(
         "{} MiB asked, {} MiB free: the machine has {} MiB, {} MiB are reserved for the host and {} MiB promised to other apps",
-        asked.div_ceil(MIB), free / MIB, room.total / MIB, room.reserve / MIB, room.others / MIB
+        asked.div_ceil(MIB),
+        free / MIB,
+        room.total / MIB,
+        room.reserve / MIB,
+        room.others / MIB
     );
     for share in shares {
         let surge = if share.surge == 0 { String::new() } else { format!(" + {} while rolling", share.surge) };

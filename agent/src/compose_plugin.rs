@@ -31,7 +31,7 @@ const NO_CONFIG: &str = "/dev/null/docker-config";
 
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 const CONFIG_DEADLINE: Duration = Duration::from_secs(20);
-const PREPARE_DEADLINE: Duration = Duration::from_secs(120);
+const PREPARE_DEADLINE: Duration = Duration::from_mins(2);
 /// It needs 0.1 s for a large file; an alias bomb needs hours.
 const CONFIG_CPU_SECONDS: u64 = 10;
 const PREPARE_CPU_SECONDS: u64 = 60;
@@ -87,8 +87,8 @@ pub enum ConfigFailure {
         /// Its words, without our paths.
         said: String,
     },
-    /// It used up what the fence allows: the files are a bomb.
-    #[error("the compose file needs more than {CONFIG_CPU_SECONDS} s of CPU or {} MiB of memory to read", MEMORY_BYTES >> 20)]
+    /// It used up what the fence allows (the files are a bomb), or crashed over them.
+    #[error("Docker Compose crashed over it, or needed more than {CONFIG_CPU_SECONDS} s of CPU or {} MiB of memory to read it", MEMORY_BYTES >> 20)]
     Exhausted,
     /// It gave no answer, and whose fault that is cannot be told.
     #[error(transparent)]
@@ -183,22 +183,25 @@ impl ComposePlugin {
         }
         // Where the release lies on this machine is nothing to the one who reads it.
         let directories = request.compose.iter().filter_map(|file| file.parent()).chain([request.project]);
-        let said = directories.fold(essence(&output.stderr), |said, directory| {
-            said.replace(&format!("{}/", directory.display()), "")
-        });
+        let said = directories
+            .fold(essence(&output.stderr), |said, directory| said.replace(&format!("{}/", directory.display()), ""));
         Err(ConfigFailure::Refused { said })
     }
 
     /// Creates the containers of these services, stopped, beside those that serve; `scale` counts those that exist too.
     /// Touches nothing that exists; repeating it is a no-op.
     pub async fn prepare(
-        &self, final_yaml: &Path, app: &AppName, scale: &BTreeMap<String, u32>,
+        &self,
+        final_yaml: &Path,
+        app: &AppName,
+        scale: &BTreeMap<String, u32>,
     ) -> Result<(), ComposeFailure> {
         let directory = final_yaml.parent().unwrap_or(Path::new("/"));
         let mut arguments = vec!["--ansi=never".to_owned(), "--progress=plain".to_owned()];
         arguments.extend(project_arguments(&[final_yaml.to_owned()], directory, app));
         arguments.extend("up --no-start --no-deps --no-recreate --pull never".split(' ').map(str::to_owned));
-        arguments.extend(scale.iter().flat_map(|(service, count)| ["--scale".to_owned(), format!("{service}={count}")]));
+        arguments
+            .extend(scale.iter().flat_map(|(service, count)| ["--scale".to_owned(), format!("{service}={count}")]));
         arguments.push("--".to_owned());
         arguments.extend(scale.keys().cloned());
         let host = std::env::var(HOST_VARIABLE).unwrap_or_else(|_| DEFAULT_HOST.to_owned());
@@ -230,20 +233,16 @@ fn project_arguments(compose: &[PathBuf], project: &Path, app: &AppName) -> Vec<
     arguments
 }
 
-/// Killed by SIGXCPU or SIGKILL, or Go's runtime ran out of memory: its trace starts so.
+/// Killed by SIGXCPU or SIGKILL, or ended by Go's runtime, which leaves a trace (long: its first line may be lost).
 fn exhausted(output: &Output) -> bool {
     const SIGXCPU: i32 = 128 + 24;
     const SIGKILL: i32 = 128 + 9;
-    matches!(output.code, SIGXCPU | SIGKILL)
-        || ["out of memory", "cannot allocate memory", "failed to create new OS thread"]
-            .iter()
-            .any(|sign| output.stderr.contains(sign))
+    matches!(output.code, SIGXCPU | SIGKILL) || ["fatal error: ", "runtime.goexit"].iter().any(|s| output.stderr.contains(s))
 }
 
 /// What Compose said, without its warnings.
 fn essence(stderr: &str) -> String {
-    let lines: Vec<&str> =
-        stderr.lines().filter(|line| !line.is_empty() && !is_warning(line)).collect();
+    let lines: Vec<&str> = stderr.lines().filter(|line| !line.is_empty() && !is_warning(line)).collect();
     let tail = lines.len().saturating_sub(6);
     lines[tail..].join("\n")
 }
@@ -263,13 +262,9 @@ mod tests {
 
     #[test]
     fn versions_are_read_with_any_suffix() {
-        for (text, version) in [
-            ("2.26.1-4", Some((2, 26))),
-            ("5.5.0", Some((5, 5))),
-            ("2.25.0", Some((2, 25))),
-            ("", None),
-            ("dev", None),
-        ] {
+        for (text, version) in
+            [("2.26.1-4", Some((2, 26))), ("5.5.0", Some((5, 5))), ("2.25.0", Some((2, 25))), ("", None), ("dev", None)]
+        {
             assert_eq!(parse_version(text), version, "{text}");
         }
     }

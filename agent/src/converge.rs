@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::order::start_order;
 use crate::observed::{Container, Health, Millis, Observed, RunState};
+use crate::order::start_order;
 use crate::runtime::Runtime;
 use crate::spec::{Condition, Order, RestartCondition, ServiceSpec};
 use crate::state::{Generation, completion_key};
@@ -142,10 +142,10 @@ pub fn converge(view: &View<'_>) -> Next {
         let Some(spec) = view.target.deployment.services.get(*name) else { continue };
         let blocked = spec.depends_on.iter().find_map(|edge| {
             let well = match (edge.condition, standing.get(edge.service.as_str())) {
-                (Condition::Started, Some(Standing::Up { .. } | Standing::Well)) => true,
-                (Condition::Healthy | Condition::Completed, Some(Standing::Well)) => true,
-                (_, Some(_)) => false,
-                (_, None) => true,
+                // A service that is not in the deployment is not waited for.
+                (_, None | Some(Standing::Well)) | (Condition::Started, Some(Standing::Up { .. })) => true,
+                (Condition::Healthy | Condition::Completed, Some(Standing::Up { .. }))
+                | (_, Some(Standing::Waiting { .. })) => false,
             };
             (!well).then_some(edge.service.as_str())
         });
@@ -163,9 +163,10 @@ pub fn converge(view: &View<'_>) -> Next {
 }
 
 fn on_its_way(view: &View<'_>, id: &str) -> bool {
-    view.seen.containers.get(id).is_some_and(|c| {
-        c.runs() && c.check.is_some() && c.health != Health::Healthy && !view.runtime.gate_open(c)
-    })
+    view.seen
+        .containers
+        .get(id)
+        .is_some_and(|c| c.runs() && c.check.is_some() && c.health != Health::Healthy && !view.runtime.gate_open(c))
 }
 
 fn summary(standing: &BTreeMap<&str, Standing>) -> Next {
@@ -244,7 +245,13 @@ fn missing(view: &View<'_>, name: &str, id: &str) -> Look {
 
 /// Brings one replica up in its place: the old one stopped, the names exchanged, the new one started.
 fn take_over(
-    view: &View<'_>, name: &str, spec: &ServiceSpec, index: usize, container: &Container, blocked: Option<&str>, starting: usize,
+    view: &View<'_>,
+    name: &str,
+    spec: &ServiceSpec,
+    index: usize,
+    container: &Container,
+    blocked: Option<&str>,
+    starting: usize,
 ) -> Option<Look> {
     let place = format!("{}-{name}-{}", view.app, index + 1);
     let start_first = spec.order == Order::StartFirst && view.mode != Mode::Supervise;
@@ -266,7 +273,10 @@ fn take_over(
     // Names are exchanged before a stop-first start, and only after the new one is healthy with start-first.
     if container.name != place && (!start_first || (up && matches!(judge(view, container), Judged::Well))) {
         if let Some(holder) = view.seen.named(&place) {
-            return Some(Look::Act(Next::Do(Step::Rename { id: holder.id.clone(), to: spare_name(view, &place, holder) })));
+            return Some(Look::Act(Next::Do(Step::Rename {
+                id: holder.id.clone(),
+                to: spare_name(view, &place, holder),
+            })));
         }
         return Some(Look::Act(Next::Do(Step::Rename { id: container.id.clone(), to: place })));
     }
@@ -280,10 +290,18 @@ fn may_start(view: &View<'_>, name: &str, spec: &ServiceSpec, container: &Contai
     if exits == 0 {
         return None;
     }
-    let what = if out_of_memory { format!("was killed for memory (exit code {code})") } else { format!("exited with code {code}") };
+    let what = if out_of_memory {
+        format!("was killed for memory (exit code {code})")
+    } else {
+        format!("exited with code {code}")
+    };
     let fresh = !view.neighbours.contains(container.id.as_str());
     if view.mode == Mode::Forward && fresh {
-        return Some(Look::Act(Next::Failed { service: name.to_owned(), id: Some(container.id.clone()), reason: what }));
+        return Some(Look::Act(Next::Failed {
+            service: name.to_owned(),
+            id: Some(container.id.clone()),
+            reason: what,
+        }));
     }
     let never = match spec.restart.condition {
         RestartCondition::Any => false,
@@ -294,7 +312,9 @@ fn may_start(view: &View<'_>, name: &str, spec: &ServiceSpec, container: &Contai
         return Some(Look::Stands(Standing::Waiting { until: None, why: format!("{what} and is not restarted") }));
     }
     let due = view.runtime.due(container, &spec.restart);
-    (due > view.now).then(|| Look::Stands(Standing::Waiting { until: Some(due), why: format!("{what}, restart number {exits} is due") }))
+    (due > view.now).then(|| {
+        Look::Stands(Standing::Waiting { until: Some(due), why: format!("{what}, restart number {exits} is due") })
+    })
 }
 
 /// Containers of the service that are not the target's and that ran: the other generation.
@@ -361,7 +381,9 @@ fn look_at_one_shot(view: &View<'_>, name: &str, spec: &ServiceSpec, ids: &[Stri
     match container.state {
         RunState::Running => Look::Stands(Standing::Waiting { until: None, why: "is running to its end".to_owned() }),
         // Only a run of this spec counts; an exit that we saw end well is its completion.
-        RunState::Exited { code: 0, .. } if spec.run == crate::spec::Run::WhenChanged || view.runtime.exits(&container.id) > 0 => {
+        RunState::Exited { code: 0, .. }
+            if spec.run == crate::spec::Run::WhenChanged || view.runtime.exits(&container.id) > 0 =>
+        {
             Look::Act(Next::Completed(key))
         }
         RunState::Created | RunState::Exited { .. } => take_over(view, name, spec, 0, container, blocked, 0)

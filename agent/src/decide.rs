@@ -1,8 +1,8 @@
 //! The rollout's state machine: from what is remembered and what is seen to the one thing to do next. No I/O: the same
 //! code runs in the agent and in tests with made-up Engines and clocks.
 //!
-//! Idle -> Preparing -> Rolling -> Monitoring -> Probation -> Idle; from Rolling, Monitoring and Probation also
-//! -> RollingBack -> Idle, and -> Held where the way back failed too or the file asks for a person.
+//! `Idle -> Preparing -> Rolling -> Monitoring -> Probation -> Idle`; from `Rolling`, `Monitoring` and `Probation` also
+//! `-> RollingBack -> Idle`, and `-> Held` where the way back failed too or the file asks for a person.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,7 +80,12 @@ pub enum Decision {
 
 /// Decides.
 pub fn decide(
-    machine: Machine<'_>, state: &AppState, seen: &Observed, runtime: &Runtime, candidate: Option<&Candidate>, now: Millis,
+    machine: Machine<'_>,
+    state: &AppState,
+    seen: &Observed,
+    runtime: &Runtime,
+    candidate: Option<&Candidate>,
+    now: Millis,
 ) -> Decision {
     if let Some((until, why)) = &state.hands_off {
         if now < *until {
@@ -108,10 +113,17 @@ pub fn decide(
         Phase::Rolling { target, from, attempt } => {
             let neighbours = from.as_ref().map(Generation::all_ids).unwrap_or_default();
             match run(target, Mode::Forward, &neighbours) {
-                Next::Failed { service, id, reason } => fail(state, target, from.as_ref(), attempt, &service, id, &reason),
+                Next::Failed { service, id, reason } => {
+                    fail(state, target, from.as_ref(), attempt, &service, id, &reason)
+                }
                 Next::Settled => {
                     let until = now + monitor_window(target, from.as_ref());
-                    let phase = Phase::Monitoring { target: target.clone(), from: from.clone(), attempt: attempt.clone(), until };
+                    let phase = Phase::Monitoring {
+                        target: target.clone(),
+                        from: from.clone(),
+                        attempt: attempt.clone(),
+                        until,
+                    };
                     Decision::Move(Box::new(AppState { phase, ..state.clone() }), None)
                 }
                 next => plain(state, next),
@@ -120,7 +132,9 @@ pub fn decide(
         Phase::Monitoring { target, from, attempt, until } => {
             let neighbours = from.as_ref().map(Generation::all_ids).unwrap_or_default();
             match run(target, Mode::Forward, &neighbours) {
-                Next::Failed { service, id, reason } => fail(state, target, from.as_ref(), attempt, &service, id, &reason),
+                Next::Failed { service, id, reason } => {
+                    fail(state, target, from.as_ref(), attempt, &service, id, &reason)
+                }
                 Next::Settled if now >= *until => commit(machine, state, target, from.as_ref(), attempt, now),
                 Next::Settled => Decision::Wait {
                     until: Some(*until),
@@ -132,14 +146,13 @@ pub fn decide(
         }
         Phase::RollingBack { failed, to, reason, attempt } => match to {
             Some(to) => match run(to, Mode::Back, &none) {
-                Next::Failed { service, id, reason: second } => hold_after_failed_return(state, to, &service, id, reason, &second),
+                Next::Failed { service, id, reason: second } => {
+                    hold_after_failed_return(state, to, &service, id, reason, &second)
+                }
                 Next::Settled => returned(state, failed, Some(to), reason, attempt),
                 next => plain(state, next),
             },
-            None => match seen.containers.values().find(|c| c.runs() && failed.all_ids().contains(c.id.as_str())) {
-                Some(container) => Decision::Do(Step::Stop { id: container.id.clone(), grace: 10 }),
-                None => returned(state, failed, None, reason, attempt),
-            },
+            None => stop_all_of(seen, failed).unwrap_or_else(|| returned(state, failed, None, reason, attempt)),
         },
         Phase::Idle => idle(state, seen, candidate, |target| run(target, Mode::Supervise, &none)),
         Phase::Probation { from, attempt, until } => {
@@ -202,7 +215,12 @@ fn plain(state: &AppState, next: Next) -> Decision {
     }
 }
 
-fn idle(state: &AppState, seen: &Observed, candidate: Option<&Candidate>, supervise: impl Fn(&Generation) -> Next) -> Decision {
+fn idle(
+    state: &AppState,
+    seen: &Observed,
+    candidate: Option<&Candidate>,
+    supervise: impl Fn(&Generation) -> Next,
+) -> Decision {
     if let Some(container) = state.to_remove.iter().find_map(|id| seen.containers.get(id)) {
         return Decision::Do(if container.runs() {
             Step::Stop { id: container.id.clone(), grace: 10 }
@@ -224,14 +242,18 @@ fn idle(state: &AppState, seen: &Observed, candidate: Option<&Candidate>, superv
     if let Some(candidate) = candidate.filter(|c| wants(state, c)) {
         return prepare(state, seen, candidate);
     }
-    state.live.as_ref().map_or(Decision::Wait { until: None, probe: Vec::new(), why: None }, |live| plain(state, supervise(live)))
+    state
+        .live
+        .as_ref()
+        .map_or(Decision::Wait { until: None, probe: Vec::new(), why: None }, |live| plain(state, supervise(live)))
 }
 
 /// Whose containers stay as they are: spec and number agree, and all of them are there.
 fn unchanged(state: &AppState, seen: &Observed, target: &Deployment, service: &str) -> Option<Vec<String>> {
     let spec = target.services.get(service)?;
     let ids: Vec<String> = if let Some(live) = &state.live {
-        let same = live.deployment.services.get(service).is_some_and(|s| s.spec == spec.spec && s.replicas == spec.replicas);
+        let same =
+            live.deployment.services.get(service).is_some_and(|s| s.spec == spec.spec && s.replicas == spec.replicas);
         same.then(|| live.ids(service).to_vec())?
     } else {
         let mut ours: Vec<_> = seen.of_service(service).filter(|c| c.spec.as_ref() == Some(&spec.spec)).collect();
@@ -330,27 +352,34 @@ fn monitor_window(target: &Generation, from: Option<&Generation>) -> Millis {
 }
 
 fn fail(
-    state: &AppState, target: &Generation, from: Option<&Generation>, attempt: &Attempt, service: &str, id: Option<String>,
+    state: &AppState,
+    target: &Generation,
+    from: Option<&Generation>,
+    attempt: &Attempt,
+    service: &str,
+    id: Option<String>,
     reason: &str,
 ) -> Decision {
     let reason = format!("`{service}`: {reason}");
     let spec = target.deployment.services.get(service);
     let mut next = state.clone();
-    next.quarantine.insert(
-        target.deployment.id.clone(),
-        Quarantine { reason: reason.clone(), sequence: attempt.sequence },
-    );
+    next.quarantine
+        .insert(target.deployment.id.clone(), Quarantine { reason: reason.clone(), sequence: attempt.sequence });
     let irreversible = changed_services(target, from).into_iter().find(|name| {
         target.deployment.services.get(name).is_some_and(|s| s.rollback_hold)
             && target.ids(name).iter().any(|id| ran(state, target, name, id))
     });
     let (event, phase) = if spec.is_some_and(|s| s.pause_on_failure) {
         next.live = Some(target.clone());
-        let why = format!("{reason}; the release asks to pause on failure: `landfall rollback` or publish a better one, then `landfall retry`");
+        let why = format!(
+            "{reason}; the release asks to pause on failure: `landfall rollback` or publish a better one, then `landfall retry`"
+        );
         (HistoryEvent::Held, Phase::Held { reason: why, ends_when_well: false })
     } else if let Some(step) = irreversible {
         next.live = Some(target.clone());
-        let why = format!("{reason}; `{step}` cannot be undone (`rollback: hold`): decide, then `landfall rollback` or `landfall retry`");
+        let why = format!(
+            "{reason}; `{step}` cannot be undone (`rollback: hold`): decide, then `landfall rollback` or `landfall retry`"
+        );
         (HistoryEvent::Held, Phase::Held { reason: why, ends_when_well: false })
     } else {
         let phase = Phase::RollingBack {
@@ -381,7 +410,12 @@ fn ran(state: &AppState, target: &Generation, service: &str, _id: &str) -> bool 
 }
 
 fn commit(
-    machine: Machine<'_>, state: &AppState, target: &Generation, from: Option<&Generation>, attempt: &Attempt, now: Millis,
+    machine: Machine<'_>,
+    state: &AppState,
+    target: &Generation,
+    from: Option<&Generation>,
+    attempt: &Attempt,
+    now: Millis,
 ) -> Decision {
     let mut next = state.clone();
     next.live = Some(target.clone());
@@ -419,13 +453,24 @@ fn end_probation(state: &AppState, from: &Generation, attempt: &Attempt) -> Deci
     Decision::Move(Box::new(next), Some(Box::new(note)))
 }
 
+/// A first release that failed has nothing to go back to: all of it is stopped.
+fn stop_all_of(seen: &Observed, failed: &Generation) -> Option<Decision> {
+    let ids = failed.all_ids();
+    let running = seen.containers.values().find(|c| c.runs() && ids.contains(c.id.as_str()))?;
+    Some(Decision::Do(Step::Stop { id: running.id.clone(), grace: 10 }))
+}
+
 fn without(of: &Generation, kept: Option<&Generation>) -> BTreeSet<String> {
     let kept = kept.map(Generation::all_ids).unwrap_or_default();
     of.all_ids().into_iter().filter(|id| !kept.contains(id)).map(str::to_owned).collect()
 }
 
 fn probation_failed(
-    state: &AppState, seen: &Observed, runtime: &Runtime, from: &Generation, attempt: &Attempt,
+    state: &AppState,
+    seen: &Observed,
+    runtime: &Runtime,
+    from: &Generation,
+    attempt: &Attempt,
 ) -> Option<Decision> {
     let live = state.live.as_ref()?;
     let old = from.all_ids();
@@ -448,7 +493,13 @@ fn probation_failed(
     None
 }
 
-fn returned(state: &AppState, failed: &Generation, to: Option<&Generation>, reason: &str, attempt: &Attempt) -> Decision {
+fn returned(
+    state: &AppState,
+    failed: &Generation,
+    to: Option<&Generation>,
+    reason: &str,
+    attempt: &Attempt,
+) -> Decision {
     let mut next = state.clone();
     next.live = to.cloned();
     next.to_remove = without(failed, to);
@@ -465,7 +516,12 @@ fn returned(state: &AppState, failed: &Generation, to: Option<&Generation>, reas
 }
 
 fn hold_after_failed_return(
-    state: &AppState, to: &Generation, service: &str, id: Option<String>, first: &str, second: &str,
+    state: &AppState,
+    to: &Generation,
+    service: &str,
+    id: Option<String>,
+    first: &str,
+    second: &str,
 ) -> Decision {
     let reason = format!("{first}; on the way back `{service}`: {second}");
     let mut next = state.clone();
@@ -511,7 +567,9 @@ pub fn operator_rollback(state: &AppState, why: &str) -> Result<AppState, &'stat
             (Some(target.clone()), from.clone(), attempt.clone())
         }
         Phase::Idle | Phase::Held { .. } | Phase::Preparing { .. } => {
-            return Err("the containers of the deployment before are gone: publish the old content again, with `landfall publish`");
+            return Err(
+                "the containers of the deployment before are gone: publish the old content again, with `landfall publish`",
+            );
         }
         Phase::RollingBack { .. } => return Err("a rollback is under way already: watch it with `landfall status`"),
     };

@@ -32,7 +32,7 @@ pub const SPEC: &str = "io.landfall.spec";
 /// No call but a pull or a stop takes longer.
 const CALL: Duration = Duration::from_secs(30);
 /// A pull may be slow, but never endless.
-const PULL: Duration = Duration::from_secs(1800);
+const PULL: Duration = Duration::from_mins(30);
 
 /// A connection to the Engine.
 #[derive(Debug, Clone)]
@@ -180,13 +180,17 @@ impl Engine {
         let answer = within(CALL, "ask the registry for a tag", self.docker.inspect_registry_image(reference, None))
             .await
             .with_context(|| format!("cannot resolve image `{reference}`"))?;
-        let digest = answer.descriptor.digest.with_context(|| format!("the registry names no digest for `{reference}`"))?;
+        let digest =
+            answer.descriptor.digest.with_context(|| format!("the registry names no digest for `{reference}`"))?;
         Ok(format!("{}@{digest}", without_tag(reference)))
     }
 
     /// What is known of an image on this VM; none when it is not here.
     pub async fn local_image(&self, pinned: &str) -> Result<Option<LocalImage>> {
-        match tokio::time::timeout(CALL, self.docker.inspect_image(pinned)).await.map_err(|_| late("inspect an image", CALL))? {
+        match tokio::time::timeout(CALL, self.docker.inspect_image(pinned))
+            .await
+            .map_err(|_| late("inspect an image", CALL))?
+        {
             Ok(image) => {
                 let volumes = image.config.and_then(|c| c.volumes).unwrap_or_default();
                 Ok(Some(LocalImage { volumes: volumes.into_iter().collect() }))
@@ -198,12 +202,11 @@ impl Engine {
 
     /// Pulls an image by digest and gives it its keeper tag: without one the usual `docker image prune` deletes it.
     pub async fn pull(&self, app: &AppName, pinned: &str) -> Result<LocalImage> {
-        let local = match self.local_image(pinned).await? {
-            Some(local) => local,
-            None => {
-                tokio::time::timeout(PULL, self.download(pinned)).await.map_err(|_| late("pull an image", PULL))??;
-                self.local_image(pinned).await?.with_context(|| format!("`{pinned}` was pulled and is not here"))?
-            }
+        let local = if let Some(local) = self.local_image(pinned).await? {
+            local
+        } else {
+            tokio::time::timeout(PULL, self.download(pinned)).await.map_err(|_| late("pull an image", PULL))??;
+            self.local_image(pinned).await?.with_context(|| format!("`{pinned}` was pulled and is not here"))?
         };
         let digest = pinned.rsplit_once("@sha256:").map_or(pinned, |(_, hex)| hex);
         let options = TagImageOptionsBuilder::new().repo(&format!("landfall.local/{app}")).tag(digest).build();
@@ -217,7 +220,10 @@ impl Engine {
         while let Some(line) = progress.next().await {
             let line = line.with_context(|| format!("cannot pull `{pinned}`"))?;
             if let Some(detail) = line.error_detail {
-                bail!("cannot pull `{pinned}`: {}", printable(detail.message.as_deref().unwrap_or("no reason given"), 300));
+                bail!(
+                    "cannot pull `{pinned}`: {}",
+                    printable(detail.message.as_deref().unwrap_or("no reason given"), 300)
+                );
             }
         }
         Ok(())
@@ -245,7 +251,10 @@ impl Engine {
         let mut stream = std::pin::pin!(self.docker.stats(id, Some(options)));
         let first = tokio::time::timeout(CALL, stream.next()).await.ok()??.ok()?;
         let stats = first.memory_stats?;
-        let cache = stats.stats.and_then(|s| s.get("total_inactive_file").or_else(|| s.get("inactive_file")).copied()).unwrap_or(0);
+        let cache = stats
+            .stats
+            .and_then(|s| s.get("total_inactive_file").or_else(|| s.get("inactive_file")).copied())
+            .unwrap_or(0);
         stats.usage.map(|usage| usage.saturating_sub(cache))
     }
 
@@ -293,7 +302,9 @@ fn late(what: &str, limit: Duration) -> anyhow::Error {
 }
 
 async fn within<T>(
-    limit: Duration, what: &str, call: impl Future<Output = Result<T, bollard::errors::Error>>,
+    limit: Duration,
+    what: &str,
+    call: impl Future<Output = Result<T, bollard::errors::Error>>,
 ) -> Result<T> {
     let answer = tokio::time::timeout(limit, call).await.map_err(|_| late(what, limit))?;
     answer.with_context(|| format!("the Docker Engine did not {what}"))
@@ -313,9 +324,9 @@ fn container(id: &str, look: ContainerInspectResponse) -> Container {
     let state = look.state.unwrap_or_default();
     let run = match state.status {
         Some(ContainerStateStatusEnum::CREATED) => RunState::Created,
-        Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD | ContainerStateStatusEnum::REMOVING) => {
-            RunState::Exited { code: state.exit_code.unwrap_or(0), out_of_memory: state.oom_killed.unwrap_or(false) }
-        }
+        Some(
+            ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD | ContainerStateStatusEnum::REMOVING,
+        ) => RunState::Exited { code: state.exit_code.unwrap_or(0), out_of_memory: state.oom_killed.unwrap_or(false) },
         _ => RunState::Running,
     };
     let health = match state.health.and_then(|h| h.status) {
@@ -367,7 +378,8 @@ mod tests {
 
     #[test]
     fn tags_are_cut_and_ports_are_not() {
-        for (name, cut) in [("a:1", "a"), ("host:5000/a", "host:5000/a"), ("host:5000/a:1", "host:5000/a"), ("a", "a")] {
+        for (name, cut) in [("a:1", "a"), ("host:5000/a", "host:5000/a"), ("host:5000/a:1", "host:5000/a"), ("a", "a")]
+        {
             assert_eq!(without_tag(name), cut);
         }
     }

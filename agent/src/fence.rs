@@ -90,7 +90,9 @@ fn restrict(program: &str, read: &[PathBuf]) -> anyhow::Result<()> {
 }
 
 fn allow(
-    ruleset: landlock::RulesetCreated, path: &Path, access: BitFlags<AccessFs>,
+    ruleset: landlock::RulesetCreated,
+    path: &Path,
+    access: BitFlags<AccessFs>,
 ) -> anyhow::Result<landlock::RulesetCreated> {
     // What is not there cannot be read either.
     let Ok(descriptor) = PathFd::new(path) else { return Ok(ruleset) };

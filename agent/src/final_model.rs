@@ -189,7 +189,7 @@ fn tmpfs(mount: &MountSpec, size: Option<u64>, mode: Option<&str>) -> Value {
 }
 
 fn network(app: &AppName, key: &str, network: &Network) -> Map<String, Value> {
-    let mut definition = named(app, key, network.name.as_ref().map(|name| &**name));
+    let mut definition = named(app, key, network.name.as_deref());
     let mut set = |key: &str, value: Value| drop(definition.insert(key.to_owned(), value));
     if let Some(driver) = &network.driver {
         set("driver", json!(driver.0));
@@ -244,7 +244,7 @@ struct Volumes<'a> {
 impl Volumes<'_> {
     fn declared(&mut self, key: &str, volume: Option<&Volume>) {
         let volume = volume.cloned().unwrap_or_default();
-        let mut definition = named(self.app, key, volume.name.as_ref().map(|name| &**name));
+        let mut definition = named(self.app, key, volume.name.as_deref());
         if let Some(driver) = &volume.driver {
             definition.insert("driver".to_owned(), json!(driver.0));
         }

@@ -10,7 +10,9 @@ use crate::spec::{Condition, Dependency};
 
 /// The edges of a service, sorted by name, and whose namespace it shares.
 pub fn edges(
-    service: &Service, enabled: &BTreeSet<&str>, reading: &mut Reading<'_>,
+    service: &Service,
+    enabled: &BTreeSet<&str>,
+    reading: &mut Reading<'_>,
 ) -> (Vec<Dependency>, Option<String>) {
     let mut edges: BTreeMap<&str, Dependency> = BTreeMap::new();
     for (name, edge) in &service.depends_on {
@@ -28,9 +30,7 @@ pub fn edges(
         }
     }
     let mut shared = None;
-    for (key, mode) in
-        [("network_mode", &service.network_mode), ("ipc", &service.ipc), ("pid", &service.pid)]
-    {
+    for (key, mode) in [("network_mode", &service.network_mode), ("ipc", &service.ipc), ("pid", &service.pid)] {
         let Some(owner) = mode.as_deref().and_then(|mode| mode.strip_prefix("service:")) else { continue };
         if !enabled.contains(owner) {
             reading.problem(Rule::BadValue, key, format!("`{owner}` does not run here"));
@@ -59,7 +59,10 @@ pub fn cycle(edges: &BTreeMap<&str, &[Dependency]>) -> Option<Problem> {
 }
 
 fn walk<'a>(
-    at: &'a str, edges: &BTreeMap<&'a str, &'a [Dependency]>, path: &mut Vec<&'a str>, done: &mut BTreeSet<&'a str>,
+    at: &'a str,
+    edges: &BTreeMap<&'a str, &'a [Dependency]>,
+    path: &mut Vec<&'a str>,
+    done: &mut BTreeSet<&'a str>,
 ) -> Option<Vec<&'a str>> {
     if let Some(start) = path.iter().position(|seen| *seen == at) {
         let mut cycle = path[start..].to_vec();

@@ -52,7 +52,9 @@ impl History {
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
         let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&self.path)?;
-        file.write_all(&line).and_then(|()| file.sync_data()).with_context(|| format!("cannot write `{}`", self.path.display()))?;
+        file.write_all(&line)
+            .and_then(|()| file.sync_data())
+            .with_context(|| format!("cannot write `{}`", self.path.display()))?;
         self.next += 1;
         self.last = Some(entry.clone());
         Ok(entry)

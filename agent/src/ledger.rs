@@ -28,7 +28,9 @@ pub enum LedgerError {
         error: std::io::Error,
     },
     /// It does not parse.
-    #[error("line {line} of the ledger `{path}` is garbled ({why}): restore the file, or move it away and the app is adopted anew")]
+    #[error(
+        "line {line} of the ledger `{path}` is garbled ({why}): restore the file, or move it away and the app is adopted anew"
+    )]
     Garbled {
         /// Which file.
         path: PathBuf,

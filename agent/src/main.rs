@@ -18,6 +18,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     let layout = daemon::layout(arguments, std::env::var_os(daemon::ROOT_VARIABLE))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     tokio::task::LocalSet::new().block_on(&runtime, landfall_agent::agent::run(layout))
 }

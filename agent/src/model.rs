@@ -139,7 +139,9 @@ fn entries(project: &mut serde_json::Map<String, Value>, key: &str) -> serde_jso
 }
 
 fn definitions<T: Default + serde::de::DeserializeOwned>(
-    project: &mut serde_json::Map<String, Value>, kind: &str, problems: &mut Vec<Problem>,
+    project: &mut serde_json::Map<String, Value>,
+    kind: &str,
+    problems: &mut Vec<Problem>,
 ) -> BTreeMap<String, T> {
     let mut read = BTreeMap::new();
     for (key, mut definition) in entries(project, kind) {

@@ -125,7 +125,10 @@ fn absolute(target: &str) -> String {
 }
 
 fn resolve_mount(
-    mount: &Mount, around: Surroundings<'_>, files: &mut Vec<OwnFile>, reading: &mut Reading<'_>,
+    mount: &Mount,
+    around: Surroundings<'_>,
+    files: &mut Vec<OwnFile>,
+    reading: &mut Reading<'_>,
 ) -> Option<Source> {
     let key = format!("volumes[{}]", mount.target);
     let source = mount.source.as_deref().filter(|source| !source.is_empty());
@@ -171,7 +174,11 @@ fn refuse_bind_options(key: &str, options: Option<&BindOptions>, reading: &mut R
 }
 
 fn of_release(
-    title: &str, key: &str, project: &ProjectFiles, files: &mut Vec<OwnFile>, reading: &mut Reading<'_>,
+    title: &str,
+    key: &str,
+    project: &ProjectFiles,
+    files: &mut Vec<OwnFile>,
+    reading: &mut Reading<'_>,
 ) -> Option<Source> {
     match project.find(title) {
         Found::File(file) => {
@@ -227,7 +234,10 @@ pub fn bind_allowed(path: &str, host: &Host) -> bool {
 }
 
 fn resolve_config(
-    config: &ConfigUse, around: Surroundings<'_>, files: &mut Vec<OwnFile>, reading: &mut Reading<'_>,
+    config: &ConfigUse,
+    around: Surroundings<'_>,
+    files: &mut Vec<OwnFile>,
+    reading: &mut Reading<'_>,
 ) -> Option<Source> {
     let key = format!("configs.{}", config.source);
     for (name, id) in [("uid", &config.uid), ("gid", &config.gid)] {
@@ -266,13 +276,11 @@ fn resolve_config(
 /// A file mode as Compose writes it: `"0440"`, or 288 for the same.
 fn octal(key: &str, mode: &str, reading: &mut Reading<'_>) -> Option<String> {
     let radix = if mode.starts_with('0') && mode.len() > 1 { 8 } else { 10 };
-    match u32::from_str_radix(mode.trim_start_matches("0o"), radix) {
-        Ok(mode) => Some(format!("{mode:04o}")),
-        Err(_) => {
-            reading.problem(Rule::BadValue, key, format!("`{mode}` is not a file mode"));
-            None
-        }
-    }
+    let Ok(mode) = u32::from_str_radix(mode.trim_start_matches("0o"), radix) else {
+        reading.problem(Rule::BadValue, key, format!("`{mode}` is not a file mode"));
+        return None;
+    };
+    Some(format!("{mode:04o}"))
 }
 
 fn own(path: String, bytes: Vec<u8>, executable: bool) -> OwnFile {

@@ -27,7 +27,11 @@ pub fn view(live: Option<&Generation>, next: &Deployment) -> PlanView {
                     Order::StopFirst => "old one stopped first",
                     Order::StartFirst => "new one started first",
                 };
-                let what = if before.image == spec.image { "same image, other settings".to_owned() } else { format!("image {image}") };
+                let what = if before.image == spec.image {
+                    "same image, other settings".to_owned()
+                } else {
+                    format!("image {image}")
+                };
                 steps.push(format!("replace `{service}` ({what}, {how})"));
             }
             Some(_) => {}

@@ -46,12 +46,9 @@ pub fn judge(project: &Canonical, app: &AppName, host: &Host) -> Vec<Problem> {
 }
 
 fn judge_service(service: &Service, host: &Host, reading: &mut Reading<'_>) {
-    for (key, mode) in [
-        ("network_mode", &service.network_mode),
-        ("ipc", &service.ipc),
-        ("pid", &service.pid),
-        ("uts", &service.uts),
-    ] {
+    for (key, mode) in
+        [("network_mode", &service.network_mode), ("ipc", &service.ipc), ("pid", &service.pid), ("uts", &service.uts)]
+    {
         judge_namespace(key, mode.as_ref(), reading);
     }
     if let Some(mode) = service.userns_mode.as_ref().filter(|mode| !mode.is_empty()) {

@@ -33,7 +33,11 @@ impl From<anyhow::Error> for Stop {
 
 impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Self {
-        if refusal.kind() == crate::refusal::Kind::Later { Self::Later(refusal.to_string()) } else { Self::Refused(refusal.to_string()) }
+        if refusal.kind() == crate::refusal::Kind::Later {
+            Self::Later(refusal.to_string())
+        } else {
+            Self::Refused(refusal.to_string())
+        }
     }
 }
 
@@ -55,10 +59,9 @@ pub fn staged(shared: &Shared, app: &AppName, id: &ReleaseId) -> Result<StagedRe
 pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: bool) -> Result<Deployment, Stop> {
     let staged = staged(&shared, &app, &id)?;
     let settings = shared.settings();
-    let app_settings = settings
-        .apps
-        .get(&app)
-        .ok_or_else(|| Stop::Refused(format!("app `{app}` is no longer in landfall.yaml: put it back to release it again")))?;
+    let app_settings = settings.apps.get(&app).ok_or_else(|| {
+        Stop::Refused(format!("app `{app}` is no longer in landfall.yaml: put it back to release it again"))
+    })?;
     let plugin = shared.plugin.borrow().clone().map_err(Stop::Later)?;
     if shared.machine.borrow().memory == 0 {
         let facts = shared.engine.machine().await?;
@@ -96,7 +99,8 @@ pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: b
         same_volumes(&live.deployment, &done.deployment)?;
     }
     if touch {
-        let io = |error: std::io::Error| Stop::Later(format!("cannot write what release {} needs: {error}", id.short()));
+        let io =
+            |error: std::io::Error| Stop::Later(format!("cannot write what release {} needs: {error}", id.short()));
         for (path, bytes, mode) in &done.files {
             if !path.exists() {
                 landfall_core::publish::write(path, bytes, *mode).map_err(io)?;

@@ -55,11 +55,8 @@ pub enum Found<'a> {
 impl ProjectFiles {
     /// The files of a staged bundle.
     pub fn of_bundle(root: PathBuf, staged: &[StagedFile]) -> Self {
-        let file = |file: &StagedFile| ProjectFile {
-            digest: file.digest.clone(),
-            executable: file.executable,
-            bytes: None,
-        };
+        let file =
+            |file: &StagedFile| ProjectFile { digest: file.digest.clone(), executable: file.executable, bytes: None };
         Self { root, staged: true, files: staged.iter().map(|f| (f.title.clone(), file(f))).collect() }
     }
 

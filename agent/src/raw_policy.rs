@@ -156,7 +156,7 @@ impl Scan<'_> {
 /// directory or a remote resource.
 fn inside_project(base: &Path, path: &str) -> Option<PathBuf> {
     let plain = |c: char| c.is_alphanumeric() || " ._-/+,=".contains(c);
-    let remote = path.starts_with("github.com/") || path.ends_with(".git");
+    let remote = path.starts_with("github.com/") || path.strip_suffix(".git").is_some();
     if path.is_empty() || remote || !path.chars().all(plain) {
         return None;
     }

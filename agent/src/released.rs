@@ -58,7 +58,11 @@ impl PortSpec {
 
 /// Brings a service into normal form.
 pub fn release(
-    service: &Service, mounts: Vec<MountSpec>, caps: Caps, stop_grace: Duration, reading: &mut Reading<'_>,
+    service: &Service,
+    mounts: Vec<MountSpec>,
+    caps: Caps,
+    stop_grace: Duration,
+    reading: &mut Reading<'_>,
 ) -> Released {
     let mut ports: Vec<PortSpec> = service.ports.iter().map(port).collect();
     ports.sort();

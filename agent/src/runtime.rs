@@ -10,7 +10,7 @@ use crate::observed::{Container, Millis, Observed, RunState};
 use crate::spec::RestartPolicy;
 
 /// No delay between restarts is longer.
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
+const LONGEST_DELAY: Duration = Duration::from_mins(1);
 /// A container that was up this long starts again at the first delay.
 const WELL_AFTER: Millis = 600_000;
 
@@ -93,7 +93,9 @@ impl Runtime {
         let backoff = Backoff { first: policy.delay.max(Duration::from_millis(100)), most: LONGEST_DELAY };
         match self.exits.get(&container.id) {
             None => 0,
-            Some(exits) => exits.last + Millis::try_from(backoff.after(exits.count).as_millis()).unwrap_or(Millis::MAX / 2),
+            Some(exits) => {
+                exits.last + Millis::try_from(backoff.after(exits.count).as_millis()).unwrap_or(Millis::MAX / 2)
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ const LONGEST_REQUEST: u64 = 64 * 1024;
 /// A client that says nothing for this long is let go.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// An answer that needs preflight takes at most this long.
-const ANSWER: Duration = Duration::from_secs(120);
+const ANSWER: Duration = Duration::from_mins(2);
 
 /// Listens where the layout says; the socket is for its owner and the group.
 pub fn listen(shared: &Shared) -> Result<UnixListener> {
@@ -63,7 +63,11 @@ async fn serve_one(shared: &Rc<Shared>, stream: UnixStream) -> Result<()> {
     tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
     let result = match parse(&line) {
         Ok(command) => tokio::time::timeout(ANSWER, answer(shared, command, uid)).await.unwrap_or_else(|_| {
-            Err(failure("waiting", "there was no answer within two minutes".into(), "see `journalctl -u landfall-agent`"))
+            Err(failure(
+                "waiting",
+                "there was no answer within two minutes".into(),
+                "see `journalctl -u landfall-agent`",
+            ))
         }),
         Err(failure) => Err(failure),
     };
@@ -97,10 +101,15 @@ fn parse(line: &str) -> Result<Command, Failure> {
     struct Head {
         protocol: u32,
     }
-    let head: Head = serde_json::from_str(line)
-        .map_err(|e| failure("usage", format!("not a request: {e}"), "send one JSON line with `protocol` and `command`"))?;
+    let head: Head = serde_json::from_str(line).map_err(|e| {
+        failure("usage", format!("not a request: {e}"), "send one JSON line with `protocol` and `command`")
+    })?;
     if head.protocol > PROTOCOL {
-        return Err(failure("protocol", format!("this agent speaks protocol {PROTOCOL}"), "update landfall-agent, or use the `landfall` of its version"));
+        return Err(failure(
+            "protocol",
+            format!("this agent speaks protocol {PROTOCOL}"),
+            "update landfall-agent, or use the `landfall` of its version",
+        ));
     }
     serde_json::from_str::<Request>(line)
         .map(|r| r.command)
@@ -173,22 +182,41 @@ async fn intent(shared: &Shared, app: &AppName, intent: Intent) -> Result<Vec<se
 fn find_release(shared: &Shared, app: &AppName, prefix: Option<&str>) -> Result<ReleaseId, Failure> {
     let Some(prefix) = prefix else {
         let newest = shared.views.borrow().get(app).and_then(|v| v.channel.as_ref()?.release.clone());
-        return newest.ok_or_else(|| failure("waiting", format!("no release of `{app}` is staged yet"), "see `landfall status` for the channel"));
+        return newest.ok_or_else(|| {
+            failure("waiting", format!("no release of `{app}` is staged yet"), "see `landfall status` for the channel")
+        });
     };
     if prefix.len() < 8 {
-        return Err(failure("usage", format!("`{}` is too short", printable(prefix, 80)), "give 8 or more digits of the release id"));
+        return Err(failure(
+            "usage",
+            format!("`{}` is too short", printable(prefix, 80)),
+            "give 8 or more digits of the release id",
+        ));
     }
     let entries = std::fs::read_dir(shared.layout.releases(app)).into_iter().flatten().flatten();
     let mut found: Vec<ReleaseId> = entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
     found.retain(|id: &ReleaseId| id.as_str().starts_with(prefix));
     match found.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(failure("usage", format!("no release of `{app}` that is staged begins with `{}`", printable(prefix, 80)), "see `landfall history`")),
-        _ => Err(failure("usage", format!("more than one release begins with `{}`", printable(prefix, 80)), "give more digits")),
+        [] => Err(failure(
+            "usage",
+            format!("no release of `{app}` that is staged begins with `{}`", printable(prefix, 80)),
+            "see `landfall history`",
+        )),
+        _ => Err(failure(
+            "usage",
+            format!("more than one release begins with `{}`", printable(prefix, 80)),
+            "give more digits",
+        )),
     }
 }
 
-async fn logs(shared: &Shared, app: &AppName, service: Option<&str>, lines: usize) -> Result<Vec<serde_json::Value>, Failure> {
+async fn logs(
+    shared: &Shared,
+    app: &AppName,
+    service: Option<&str>,
+    lines: usize,
+) -> Result<Vec<serde_json::Value>, Failure> {
     let view = shared.views.borrow().get(app).cloned().unwrap_or_default();
     let Some(generation) = view.state.current() else {
         return Err(failure("waiting", format!("nothing of `{app}` runs yet"), "see `landfall status`"));
@@ -197,7 +225,11 @@ async fn logs(shared: &Shared, app: &AppName, service: Option<&str>, lines: usiz
         && !generation.containers.contains_key(service)
     {
         let names: Vec<&str> = generation.containers.keys().map(String::as_str).collect();
-        return Err(failure("usage", format!("`{app}` has no service `{}`", printable(service, 80)), &format!("use one of: {}", names.join(", "))));
+        return Err(failure(
+            "usage",
+            format!("`{app}` has no service `{}`", printable(service, 80)),
+            &format!("use one of: {}", names.join(", ")),
+        ));
     }
     let mut out = Vec::new();
     for (name, ids) in generation.containers.iter().filter(|(name, _)| service.is_none_or(|s| s == name.as_str())) {

@@ -52,7 +52,9 @@ fn words(view: &AppView) -> (String, Option<String>, String) {
         Phase::Held { .. } => "decide: `landfall rollback`, or `landfall retry` after a fix",
         _ if view.state.hold.is_some() => "`landfall resume` lets releases through again",
         _ if view.refused.is_some() => "publish a release that passes, or change the host's settings",
-        Phase::Idle if view.state.live.is_none() && view.channel.as_ref().is_none_or(|c| c.release.is_none()) => "waits for a first release on the channel",
+        Phase::Idle if view.state.live.is_none() && view.channel.as_ref().is_none_or(|c| c.release.is_none()) => {
+            "waits for a first release on the channel"
+        }
         Phase::Idle if view.preflight => "pulls and examines the new release",
         Phase::Idle => "follows the channel",
         Phase::Preparing { .. } => "creates the new containers beside the old",
@@ -69,13 +71,22 @@ pub fn word_of(view: &AppView) -> String {
     words(view).0
 }
 
-async fn service(shared: &Shared, view: &AppView, generation: &Generation, name: &str, spec: &ServiceSpec) -> ServiceStatus {
+async fn service(
+    shared: &Shared,
+    view: &AppView,
+    generation: &Generation,
+    name: &str,
+    spec: &ServiceSpec,
+) -> ServiceStatus {
     let ids = generation.ids(name);
     let containers: Vec<&Container> = ids.iter().filter_map(|id| view.seen.containers.get(id)).collect();
-    let completed = spec.one_shot && view.state.completed.contains(&completion_key(&generation.deployment, name, &shared.boot));
+    let completed =
+        spec.one_shot && view.state.completed.contains(&completion_key(&generation.deployment, name, &shared.boot));
     let states: Vec<&str> = containers.iter().map(|c| word(c, view)).collect();
     let ready = states.iter().filter(|s| matches!(**s, "healthy" | "running")).count();
-    let worst = ["unhealthy", "backing-off", "exited", "starting", "running", "healthy"].into_iter().find(|w| states.contains(w));
+    let worst = ["unhealthy", "backing-off", "exited", "starting", "running", "healthy"]
+        .into_iter()
+        .find(|w| states.contains(w));
     let mut memory = None;
     for container in containers.iter().filter(|c| c.runs()) {
         if let Some(used) = shared.engine.memory(&container.id).await {
@@ -87,7 +98,10 @@ async fn service(shared: &Shared, view: &AppView, generation: &Generation, name:
         state: if completed { "completed" } else { worst.unwrap_or("missing") }.to_owned(),
         ready: if completed { spec.replicas } else { u32::try_from(ready).unwrap_or(0) },
         wanted: spec.replicas,
-        image: spec.image.rsplit_once("sha256:").map_or_else(|| spec.image.clone(), |(_, hex)| hex.chars().take(12).collect()),
+        image: spec
+            .image
+            .rsplit_once("sha256:")
+            .map_or_else(|| spec.image.clone(), |(_, hex)| hex.chars().take(12).collect()),
         memory,
         memory_cap: Some(spec.memory),
         restarts: ids.iter().filter_map(|id| view.restarts.get(id)).sum(),

@@ -49,7 +49,12 @@ pub struct Final {
 
 /// Reads a staged release as this host understands it.
 pub async fn canonicalise(
-    plugin: &ComposePlugin, layout: &Layout, staged: &StagedRelease, app: &AppName, settings: &App, host: &Host,
+    plugin: &ComposePlugin,
+    layout: &Layout,
+    staged: &StagedRelease,
+    app: &AppName,
+    settings: &App,
+    host: &Host,
 ) -> Result<Project, Refusal> {
     let release_directory = layout.release(app, &staged.release);
     let (compose, files, images) = match &staged.source {
@@ -69,7 +74,9 @@ pub async fn canonicalise(
 
 /// What the release becomes on this machine. `images` by reference as the release writes it.
 pub fn finalise(
-    project: &Project, images: &BTreeMap<String, ImageFacts>, context: &HostContext,
+    project: &Project,
+    images: &BTreeMap<String, ImageFacts>,
+    context: &HostContext,
 ) -> Result<Final, Refusal> {
     let mut problems = Vec::new();
     let drafts = drafts(project, images, context, &mut problems);
@@ -119,9 +126,15 @@ pub fn finalise(
 /// Compose files and their project directory against the host's policy, as a release of `app` would be judged; without a daemon,
 /// so nothing is known of images, and of this machine only what `context` says.
 pub async fn check(
-    plugin: &ComposePlugin, compose: &[PathBuf], project: &Path, app: &AppName, settings: &App, context: &HostContext,
+    plugin: &ComposePlugin,
+    compose: &[PathBuf],
+    project: &Path,
+    app: &AppName,
+    settings: &App,
+    context: &HostContext,
 ) -> Result<Final, Refusal> {
-    let unreadable = |path: &Path, error| Problem::new(Rule::Unreadable, path.display().to_string(), format!("{error}"));
+    let unreadable =
+        |path: &Path, error| Problem::new(Rule::Unreadable, path.display().to_string(), format!("{error}"));
     let absolute = |path: &Path| std::path::absolute(path).map_err(|error| unreadable(path, error));
     let compose = compose.iter().map(|path| absolute(path)).collect::<Result<Vec<_>, _>>()?;
     let input = Input {
@@ -184,7 +197,10 @@ impl Draft<'_> {
 
 /// Each service that has containers, with its problems noted.
 fn drafts<'a>(
-    project: &'a Project, images: &BTreeMap<String, ImageFacts>, context: &HostContext, problems: &mut Vec<Problem>,
+    project: &'a Project,
+    images: &BTreeMap<String, ImageFacts>,
+    context: &HostContext,
+    problems: &mut Vec<Problem>,
 ) -> Vec<Draft<'a>> {
     let around = Surroundings {
         configs: &project.canonical.configs,
@@ -254,8 +270,12 @@ fn judge_together(drafts: &[Draft<'_>], context: &HostContext, problems: &mut Ve
 /// What an old and a new container of the same service cannot both have.
 fn shared_by_twins(draft: &Draft<'_>) -> Vec<String> {
     let released = &draft.released;
-    let mut shared: Vec<String> =
-        released.ports.iter().filter_map(released::PortSpec::on_host).map(|port| format!("the host port {port}")).collect();
+    let mut shared: Vec<String> = released
+        .ports
+        .iter()
+        .filter_map(released::PortSpec::on_host)
+        .map(|port| format!("the host port {port}"))
+        .collect();
     if let Some(name) = &released.former_name {
         shared.push(format!("`container_name: {name}`"));
     }
@@ -268,11 +288,13 @@ fn shared_by_twins(draft: &Draft<'_>) -> Vec<String> {
         }
     }
     let tmpfs = |path: &str| {
-        let listed = released.plain.get("tmpfs").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        let listed =
+            released.plain.get("tmpfs").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         listed.map(|entry| entry.split(':').next().unwrap_or(entry)).any(|entry| entry == path)
     };
     let mounted = |path: &str| released.mounts.iter().any(|mount| mount.target == path) || tmpfs(path);
-    shared.extend(draft.image.volumes.iter().filter(|p| !mounted(p)).map(|path| format!("the image's volume `{path}`")));
+    shared
+        .extend(draft.image.volumes.iter().filter(|p| !mounted(p)).map(|path| format!("the image's volume `{path}`")));
     for (network, attachment) in &released.networks {
         if attachment.get("ipv4_address").or(attachment.get("ipv6_address")).is_some() {
             shared.push(format!("a fixed address in `{network}`"));

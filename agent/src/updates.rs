@@ -15,7 +15,7 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// The first delay before a restart, where the file does not say.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 /// How long a start must have gone well to forget the failures before, where the file does not say.
-const RESTART_WINDOW: Duration = Duration::from_secs(600);
+const RESTART_WINDOW: Duration = Duration::from_mins(10);
 
 /// How a service is replaced, restarted and run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +104,9 @@ fn restart(service: &Service, reading: &mut Reading<'_>) -> RestartPolicy {
         }
     }
     // As in the Specification: where both are written, this one holds.
-    let Some(written) = service.deploy.as_ref().and_then(|deploy| deploy.restart_policy.as_ref()) else { return policy };
+    let Some(written) = service.deploy.as_ref().and_then(|deploy| deploy.restart_policy.as_ref()) else {
+        return policy;
+    };
     policy.condition = match written.condition.as_deref() {
         None | Some("any") => RestartCondition::Any,
         Some("on-failure") => RestartCondition::OnFailure,

@@ -56,7 +56,10 @@ impl AsRawFd for Descriptor {
 #[expect(deprecated, reason = "its successor is an unsafe function, and this crate has no unsafe code")]
 fn open(directory: &std::path::Path) -> std::io::Result<AsyncFd<Descriptor>> {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-    inotify.add_watch(directory, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE_SELF)?;
+    inotify.add_watch(
+        directory,
+        AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE_SELF,
+    )?;
     AsyncFd::new(Descriptor(inotify))
 }
 
@@ -87,7 +90,10 @@ pub async fn settings(shared: Rc<Shared>, mut on_new_app: impl FnMut()) {
             }
             Err(error) => {
                 let text = printable(&error.to_string(), 600);
-                tracing::warn!(MESSAGE_ID = event::SETTINGS_INVALID, "the settings have a mistake, the last valid ones stay in force: {text}");
+                tracing::warn!(
+                    MESSAGE_ID = event::SETTINGS_INVALID,
+                    "the settings have a mistake, the last valid ones stay in force: {text}"
+                );
                 shared.settings_problem.replace(Some(format!("settings not read: {text}")));
             }
         }
@@ -138,7 +144,10 @@ pub async fn engine(shared: Rc<Shared>) {
                 failures += 1;
                 let text = printable(&format!("{error:#}"), 300);
                 if shared.engine_problem.replace(Some(format!("the Docker Engine does not answer: {text}"))).is_none() {
-                    tracing::error!(MESSAGE_ID = event::ENGINE_UNREACHABLE, "the Docker Engine does not answer: {text}; see `systemctl status docker`");
+                    tracing::error!(
+                        MESSAGE_ID = event::ENGINE_UNREACHABLE,
+                        "the Docker Engine does not answer: {text}; see `systemctl status docker`"
+                    );
                 }
             }
         }

@@ -73,7 +73,10 @@ fn flow(value: &Value, text: &mut String) {
 /// Compose puts nothing into keys, so `$` stays there as it is.
 fn key_text(key: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.';
-    let word = !matches!(key.to_ascii_lowercase().as_str(), "y" | "n" | "yes" | "no" | "on" | "off" | "true" | "false" | "null");
+    let word = !matches!(
+        key.to_ascii_lowercase().as_str(),
+        "y" | "n" | "yes" | "no" | "on" | "off" | "true" | "false" | "null"
+    );
     let starts = key.starts_with(|c: char| c.is_ascii_alphabetic());
     if starts && word && key.chars().all(plain) { key.to_owned() } else { quoted(key) }
 }

@@ -102,7 +102,9 @@ fn given(expect: &str, root: &Path) -> Given {
                 let volumes = given.context.handed_volumes.entry(service.to_owned()).or_default();
                 volumes.insert(path.to_owned(), volume.to_owned());
             }
-            ["image_volume", service, path] => given.volumes.entry(service.to_owned()).or_default().push(path.to_owned()),
+            ["image_volume", service, path] => {
+                given.volumes.entry(service.to_owned()).or_default().push(path.to_owned())
+            }
             ["pointer", image] => {
                 let (service, image) = image.split_once('=').unwrap();
                 given.pointer.insert(service.to_owned(), image.to_owned());
@@ -211,7 +213,9 @@ fn judge_accepted(case: &str, expect: &str, done: &Final, all: &Specs, wrong: &m
             "final" => judge_value(rest, &project, wrong),
             "deployment" => judge_value(rest, &deployment, wrong),
             "file" => {
-                let [name, mode, content] = rest.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{case}: {line}") };
+                let [name, mode, content] = rest.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+                    panic!("{case}: {line}")
+                };
                 let found = done.files.iter().any(|(path, bytes, bits)| {
                     path.ends_with(name) && bytes == content.as_bytes() && format!("{bits:04o}") == mode
                 });

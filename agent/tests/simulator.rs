@@ -120,7 +120,9 @@ impl World {
 
     /// What Compose's create-only call does.
     fn create(&mut self, natures: &dyn Fn(&str, &str) -> Nature) {
-        let Phase::Preparing { target, existing, scale, .. } = self.state.phase.clone() else { panic!("not preparing") };
+        let Phase::Preparing { target, existing, scale, .. } = self.state.phase.clone() else {
+            panic!("not preparing")
+        };
         for (service, count) in &scale {
             let spec = &target.services[service];
             let there = self.seen.of_service(service).count();
@@ -211,7 +213,12 @@ impl World {
     }
 
     /// Turns until `done`, at most ten minutes of made-up time.
-    fn run(&mut self, candidate: Option<&Candidate>, natures: &dyn Fn(&str, &str) -> Nature, done: &dyn Fn(&World) -> bool) {
+    fn run(
+        &mut self,
+        candidate: Option<&Candidate>,
+        natures: &dyn Fn(&str, &str) -> Nature,
+        done: &dyn Fn(&World) -> bool,
+    ) {
         let end = self.now + 600_000;
         let mut still = 0;
         while !done(self) {
@@ -278,7 +285,9 @@ fn only_the_changed_service_is_replaced() {
     world.roll(&stack("v1", "api-1"), &good);
     let before = world.running();
     world.starts.clear();
-    world.run(Some(&candidate(&stack("v2", "api-2"), None)), &good, &|w| matches!(w.state.phase, Phase::Probation { .. }));
+    world.run(Some(&candidate(&stack("v2", "api-2"), None)), &good, &|w| {
+        matches!(w.state.phase, Phase::Probation { .. })
+    });
     let after = world.running();
     assert_ne!(before["api"], after["api"]);
     assert_eq!((&before["proxy"], &before["store"]), (&after["proxy"], &after["store"]));
@@ -341,7 +350,8 @@ fn after_a_power_cut_all_start_in_order_each_after_its_dependencies() {
     let mut world = World::new();
     world.roll(&stack("v1", "api-1"), &good);
     for container in world.seen.containers.values_mut() {
-        container.state = RunState::Exited { code: if container.service == "migrate" { 0 } else { 137 }, out_of_memory: false };
+        container.state =
+            RunState::Exited { code: if container.service == "migrate" { 0 } else { 137 }, out_of_memory: false };
         container.finished_at = world.now;
         container.health = Health::Unknown;
     }
@@ -414,10 +424,13 @@ fn a_newer_release_in_probation_ends_with_it_alone() {
         d
     };
     world.roll(&two("v1", "api-1"), &good);
-    world.run(Some(&candidate(&two("v2", "api-2"), None)), &good, &|w| matches!(w.state.phase, Phase::Probation { .. }));
+    world
+        .run(Some(&candidate(&two("v2", "api-2"), None)), &good, &|w| matches!(w.state.phase, Phase::Probation { .. }));
     let v3 = two("v3", "api-3");
     world.run(Some(&candidate(&v3, None)), &good, &|w| {
-        w.state.live.as_ref().is_some_and(|g| g.deployment.id == v3.id) && w.state.phase == Phase::Idle && w.state.to_remove.is_empty()
+        w.state.live.as_ref().is_some_and(|g| g.deployment.id == v3.id)
+            && w.state.phase == Phase::Idle
+            && w.state.to_remove.is_empty()
     });
     let apis: Vec<_> = world.seen.of_service("api").collect();
     assert_eq!(apis.len(), 2);

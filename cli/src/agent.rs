@@ -94,9 +94,9 @@ impl Agent {
             (None, _) => Err(Failed::usage("no app is configured on this VM")
                 .next("add one to /etc/landfall/landfall.yaml, then `landfall check`")),
             (Some(first), Some(second)) => {
-                let names: Vec<String> =
+                let all: Vec<String> =
                     [first, second].into_iter().chain(apps).map(|name| format!("`{name}`")).collect();
-                Err(Failed::usage(format!("this VM has several apps: {}", names.join(", "))).next("name one of them"))
+                Err(Failed::usage(format!("this VM has several apps: {}", all.join(", "))).next("name one of them"))
             }
         }
     }

@@ -2,6 +2,7 @@
 //! that CI and the VM cannot disagree.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -80,9 +81,9 @@ async fn compose(
 fn app(settings: &Settings, named: Option<&AppName>) -> Result<(AppName, App), Failed> {
     if let Some(name) = named {
         let app = settings.apps.get(name).ok_or_else(|| {
-            let names: Vec<String> = settings.apps.keys().map(|app| format!("`{app}`")).collect();
+            let all: Vec<String> = settings.apps.keys().map(|app| format!("`{app}`")).collect();
             let next =
-                if names.is_empty() { "it has no apps".to_owned() } else { format!("use one of {}", names.join(", ")) };
+                if all.is_empty() { "it has no apps".to_owned() } else { format!("use one of {}", all.join(", ")) };
             Failed::usage(format!("landfall.yaml has no app `{name}`")).next(next)
         })?;
         return Ok((name.clone(), app.clone()));
@@ -113,7 +114,7 @@ fn of_settings(settings: &Settings) -> String {
             Source::Bundle => "bundle",
             Source::Pointer => "pointer",
         };
-        text.push_str(&format!("  app    {name}: {source} {}, every {:?}\n", app.channel, app.poll));
+        let _ = writeln!(text, "  app    {name}: {source} {}, every {:?}", app.channel, app.poll);
     }
     text
 }

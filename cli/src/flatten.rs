@@ -14,7 +14,7 @@ use crate::failure::{Exit, Failed, chain};
 /// The name of the document that comes out.
 const TITLE: &str = "compose.yaml";
 /// How long the plugin may take.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// How much of its words is shown.
 const WORDS: usize = 1500;
 

@@ -21,7 +21,7 @@ use crate::manifest::MANIFEST_TYPE;
 /// For a connection to stand.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
 /// For one request with all that it needs (token, upload session, at most 1 MiB of content).
-const REQUEST_DEADLINE: Duration = Duration::from_secs(120);
+const REQUEST_DEADLINE: Duration = Duration::from_mins(2);
 /// How much of a registry's own words is shown.
 const ANSWER: usize = 400;
 
@@ -73,7 +73,7 @@ impl Registries {
     pub async fn open(&mut self, repository: &str) -> Result<Repository<'_>, Failed> {
         let registry = self.own.clone();
         let (client, auth) = self.client(&registry).await?;
-        let at = Repository { client, registry, repository: repository.to_owned() };
+        let at = Repository { client, registry, name: repository.to_owned() };
         let reference = at.at("latest");
         within(&format!("log in to `{}` to push `{repository}`", at.registry), async {
             client.auth(&reference, auth, RegistryOperation::Push).await
@@ -129,12 +129,12 @@ impl Registries {
 pub struct Repository<'a> {
     client: &'a Client,
     registry: String,
-    repository: String,
+    name: String,
 }
 
 impl std::fmt::Debug for Repository<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Repository({}/{})", self.registry, self.repository)
+        write!(f, "Repository({}/{})", self.registry, self.name)
     }
 }
 
@@ -143,7 +143,7 @@ impl Repository<'_> {
     pub async fn push_blob(&self, bytes: &[u8]) -> Result<(), Failed> {
         let digest = Digest::of(bytes);
         let at = self.at("latest");
-        let request = format!("PUT blob `{digest}` to `{}/{}`", self.registry, self.repository);
+        let request = format!("PUT blob `{digest}` to `{}/{}`", self.registry, self.name);
         let pushed = within(&request, async {
             if self.client.blob_exists(&at, digest.as_str()).await? {
                 return Ok(());
@@ -161,7 +161,7 @@ impl Repository<'_> {
     pub async fn push_manifest(&self, version: &str, bytes: &[u8]) -> Result<(), Failed> {
         let content_type =
             MANIFEST_TYPE.parse().unwrap_or_else(|_| unreachable!("the constant is a valid header value"));
-        let request = format!("PUT manifest `{version}` to `{}/{}`", self.registry, self.repository);
+        let request = format!("PUT manifest `{version}` to `{}/{}`", self.registry, self.name);
         let pushed = within(&request, async {
             self.client.push_manifest_raw(&self.at(version), bytes.to_vec(), content_type).await
         });
@@ -171,16 +171,11 @@ impl Repository<'_> {
     /// A digest goes in as a tag, too: for a registry that sends no Location, oci-client cuts the tag off the address and
     /// would panic where there is none.
     fn at(&self, version: &str) -> Reference {
-        Reference::with_tag(self.registry.clone(), self.repository.clone(), version.to_owned())
+        Reference::with_tag(self.registry.clone(), self.name.clone(), version.to_owned())
     }
 
     fn explain(&self, trouble: Trouble) -> Failed {
-        trouble.explain(
-            &self.registry,
-            &self.repository,
-            "push",
-            "see whether the repository exists and may be written",
-        )
+        trouble.explain(&self.registry, &self.name, "push", "see whether the repository exists and may be written")
     }
 }
 

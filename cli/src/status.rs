@@ -1,6 +1,8 @@
 //! `landfall status`: one screen that answers "is it well, and what comes next". Rendering is pure; ages are against the
 //! agent's own clock, so that a wrong clock here shows no wrong age.
 
+use std::fmt::Write as _;
+
 use landfall_core::ids::printable;
 use landfall_core::protocol::{AppStatus, Command, ServiceStatus, Status};
 
@@ -91,7 +93,7 @@ fn render_app(text: &mut String, app: &AppStatus, at: &str, paint: Paint) {
         None => "never polled".to_owned(),
     };
     let name = paint.strong(&cut(app.app.as_str(), APP_WIDTH));
-    text.push_str(&format!("{name}  {state}  {release}  {polled}\n"));
+    let _ = writeln!(text, "{name}  {state}  {release}  {polled}");
     line(text, "channel", &cut(&printable(&app.channel, TEXT), WIDTH - 13));
     if let Some(hold) = &app.hold {
         line(text, "hold", &printable(hold, TEXT));

@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use registry::{Registry, sha256};
+use registry::{Registry, USER, sha256};
 use serde_json::{Value, json};
 
 const COMPOSE: &str = "# kept byte for byte\nservices:\n  web:\n    image: REGISTRY/web:${TAG:-v1}\n    env_file: web.env\n    \
@@ -16,6 +16,10 @@ const COMPOSE: &str = "# kept byte for byte\nservices:\n  web:\n    image: REGIS
     secrets:\n  key: { file: ./html/key }\n";
 
 fn publish(project: &Path, arguments: &[&str]) -> Output {
+    publish_as(project, arguments, &[])
+}
+
+fn publish_as(project: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_landfall"))
         .arg("publish")
         .args(arguments)
@@ -26,6 +30,7 @@ fn publish(project: &Path, arguments: &[&str]) -> Output {
         // What a proxied CI has: it must not be asked for what is on loopback.
         .env("HTTP_PROXY", "http://127.0.0.1:1")
         .env("GITHUB_SHA", "0123abc")
+        .envs(environment.iter().copied())
         .output()
         .expect("landfall runs")
 }
@@ -89,7 +94,8 @@ fn a_bundle_arrives_whole_and_republishing_it_is_not_new() {
         let digest = layer["digest"].as_str().expect("a digest");
         assert_eq!(layer["annotations"]["org.opencontainers.image.title"], title);
         assert_eq!(String::from_utf8_lossy(&registry.get(&format!("/v2/deploy/blobs/{digest}")).1), content, "{title}");
-        lines += &format!("{kind} {mode} {title} {}\n", digest.strip_prefix("sha256:").expect("sha256"));
+        let hex = digest.strip_prefix("sha256:").expect("sha256");
+        lines = format!("{lines}{kind} {mode} {title} {hex}\n");
     }
     assert_eq!(first["release"], json!(sha256(lines.as_bytes())));
 
@@ -185,4 +191,44 @@ fn extends_and_include_are_made_one_document() {
         assert!(text.contains(part), "{part} in {text}");
     }
     assert!(!text.contains("extends") && !text.contains("include"), "{text}");
+}
+
+#[test]
+fn credentials_come_from_the_environment_or_the_docker_config() {
+    let registry = Registry::start_closed();
+    let directory = tempfile::tempdir().expect("a directory");
+    let (root, host) = (directory.path(), registry.host.as_str());
+    let configured = |name: &str, config: Value| {
+        fs::create_dir(root.join(name)).expect("created");
+        fs::write(root.join(name).join("config.json"), config.to_string()).expect("written");
+        root.join(name).display().to_string()
+    };
+    let helper = root.join("docker-credential-test");
+    let answer = json!({ "ServerURL": host, "Username": USER.0, "Secret": USER.1 });
+    let script = format!("#!/bin/sh\nread -r server\n[ \"$1 $server\" = 'get {host}' ] && echo '{answer}'\n");
+    fs::write(&helper, script).expect("written");
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).expect("set");
+    let auths = configured("auths", json!({ "auths": { host: { "auth": "Ym90OnA6YSsvc3M=" } } }));
+    let helpers = configured("helpers", json!({ "credHelpers": { host: "test" } }));
+    let absent = configured("absent", json!({ "auths": { host: {} }, "credsStore": "absent" }));
+    let path = format!("{}:/usr/bin:/bin", root.display());
+    let user = ("LANDFALL_REGISTRY_USERNAME", USER.0);
+    let table: &[(&[(&str, &str)], i32, &str)] = &[
+        (&[], 1, "401"),
+        (&[user, ("LANDFALL_REGISTRY_PASSWORD", "wrong")], 1, "docker login"),
+        (&[user], 2, "LANDFALL_REGISTRY_PASSWORD"),
+        (&[("DOCKER_CONFIG", &absent), ("PATH", &path)], 1, "`docker-credential-absent`"),
+        (&[user, ("LANDFALL_REGISTRY_PASSWORD", USER.1)], 0, "published"),
+        (&[("DOCKER_CONFIG", &auths)], 0, "published"),
+        (&[("DOCKER_CONFIG", &helpers), ("PATH", &path)], 0, "published"),
+    ];
+    let image = format!("api=r.example/api@sha256:{}", "a".repeat(64));
+    let channel = format!("{host}/deploy:prod");
+    for (environment, code, words) in table {
+        let output = publish_as(root, &["--pointer", "--image", &image, &channel], environment);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(*code), "{environment:?}: {stderr}");
+        assert!(stderr.contains(words), "{environment:?}: {stderr}");
+        assert!(!stderr.contains(USER.1), "{environment:?}: the password is shown: {stderr}");
+    }
 }

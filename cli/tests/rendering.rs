@@ -73,14 +73,16 @@ fn a_status_that_needs_a_person() {
     assert!(!status::healthy(&status));
 }
 
+type Change = fn(&mut Status);
+
 #[test]
 fn healthy_means_all_that_should_serve_does() {
-    let with = |change: fn(&mut Status)| {
+    let with = |change: Change| {
         let mut status = status_of(&[app(&[service("api", "healthy", 1, 1, None, 0)])]);
         change(&mut status);
         status::healthy(&status)
     };
-    let table: [(&str, fn(&mut Status), bool); 9] = [
+    let table: [(&str, Change, bool); 9] = [
         ("as it is", |_| {}, true),
         ("problem `ok`", |s| s.problems = vec!["ok".into()], true),
         ("a hold is no illness", |s| s.apps[0].hold = Some("x".into()), true),

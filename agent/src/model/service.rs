@@ -188,7 +188,11 @@ const REFUSED: &[(&str, Rule, &str)] = &[
     ("external_links", Rule::ForeignNamespace, "links to containers of others"),
     ("gpus", Rule::Devices, "GPUs of the host"),
     ("isolation", Rule::NotSupported, "a Windows key"),
-    ("links", Rule::NotSupported, "links; services of a network find each other by name, and `networks.NAME.aliases` adds more"),
+    (
+        "links",
+        Rule::NotSupported,
+        "links; services of a network find each other by name, and `networks.NAME.aliases` adds more",
+    ),
     ("models", Rule::NotSupported, "models"),
     ("oom_kill_disable", Rule::OomKill, "the kernel may not kill it when memory runs out"),
     ("post_start", Rule::Hook, "a lifecycle hook"),

@@ -131,3 +131,12 @@ fn what_cannot_be_read_names_the_file_and_the_place() {
         assert_eq!(failed.exit, crate::failure::Exit::Usage, "{text}");
     }
 }
+
+#[test]
+fn a_secret_inside_the_project_is_known_by_its_absolute_path_too() {
+    let mut view =
+        view(&["services: { a: { image: x } }\nsecrets: { k: { file: /srv/app/key }, o: { file: /etc/k } }"])
+            .expect("it is valid");
+    view.secrets_below(Path::new("/srv/app"));
+    assert_eq!(view.secrets, BTreeSet::from(["key".into(), "/etc/k".into()]));
+}

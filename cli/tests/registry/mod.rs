@@ -19,15 +19,34 @@ pub struct Registry {
     _storage: tempfile::TempDir,
 }
 
+/// User `bot`, password `p:a+/ss`: what breaks naive splitting and base64.
+pub const USER: (&str, &str) = ("bot", "p:a+/ss");
+const HTPASSWD: &str = "bot:$2b$05$abcdefghijklmnopqrstuuGClslfWhe/UkmscRTaEiXFOQkNUwJ9m\n";
+
 impl Registry {
+    /// For everybody.
     pub fn start() -> Self {
+        Self::serve(false)
+    }
+
+    /// Only for [`USER`].
+    pub fn start_closed() -> Self {
+        Self::serve(true)
+    }
+
+    fn serve(closed: bool) -> Self {
         let storage = tempfile::tempdir().expect("a directory");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let host = format!("127.0.0.1:{port}");
         let config = storage.path().join("config.yaml");
         let root = storage.path().join("data");
-        let text = json!({ "version": 0.1, "log": { "level": "error" },
+        let mut text = json!({ "version": 0.1, "log": { "level": "error" },
                            "storage": { "filesystem": { "rootdirectory": root } }, "http": { "addr": host } });
+        if closed {
+            let path = storage.path().join("htpasswd");
+            fs::write(&path, HTPASSWD).expect("written");
+            text["auth"] = json!({ "htpasswd": { "realm": "test", "path": path } });
+        }
         fs::write(&config, text.to_string()).expect("written");
         let process = Command::new("docker-registry")
             .arg("serve")

@@ -96,9 +96,7 @@ fn answer(settings: &Settings, up: Duration, request: &Request) -> Response {
             let (version, pid) = (&settings.version, std::process::id());
             let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
             let host = host.trim();
-            let body = format!(
-                "{{\"version\":\"{version}\",\"pid\":{pid},\"host\":\"{host}\",\"schema\":{schema}}}\n"
-            );
+            let body = format!("{{\"version\":\"{version}\",\"pid\":{pid},\"host\":\"{host}\",\"schema\":{schema}}}\n");
             Response::new(status, body)
         }
         other => Response::new(404, format!("no `{other}` here\n")),
