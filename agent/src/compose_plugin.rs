@@ -88,7 +88,7 @@ pub enum ConfigFailure {
         said: String,
     },
     /// It used up what the fence allows (the files are a bomb), or crashed over them.
-    #[error("Docker Compose crashed over it, or needed more than {CONFIG_CPU_SECONDS} s of CPU or {} MiB of memory to read it", MEMORY_BYTES >> 20)]
+    #[error("Docker Compose crashed over it, or it needs more than {CONFIG_CPU_SECONDS} s of CPU, {} MiB of memory or 4 MiB of text", MEMORY_BYTES >> 20)]
     Exhausted,
     /// It gave no answer, and whose fault that is cannot be told.
     #[error(transparent)]
@@ -174,7 +174,10 @@ impl ComposePlugin {
             command = command.env(name, value);
         }
         let command = command.env("DOCKER_CONFIG", NO_CONFIG).stdout_limit(CONFIG_LIMIT).deadline(CONFIG_DEADLINE);
-        let output = command.run().await?;
+        let output = match command.run().await {
+            Err(CommandError::TooMuchOutput { .. }) => return Err(ConfigFailure::Exhausted),
+            ran => ran?,
+        };
         if output.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
@@ -237,7 +240,8 @@ fn project_arguments(compose: &[PathBuf], project: &Path, app: &AppName) -> Vec<
 fn exhausted(output: &Output) -> bool {
     const SIGXCPU: i32 = 128 + 24;
     const SIGKILL: i32 = 128 + 9;
-    matches!(output.code, SIGXCPU | SIGKILL) || ["fatal error: ", "runtime.goexit"].iter().any(|s| output.stderr.contains(s))
+    matches!(output.code, SIGXCPU | SIGKILL)
+        || ["fatal error: ", "runtime.goexit"].iter().any(|s| output.stderr.contains(s))
 }
 
 /// What Compose said, without its warnings.

@@ -58,6 +58,8 @@ pub struct MachineFacts {
 pub struct LocalImage {
     /// Its VOLUME paths.
     pub volumes: Vec<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
 }
 
 impl Engine {
@@ -193,7 +195,8 @@ impl Engine {
         {
             Ok(image) => {
                 let volumes = image.config.and_then(|c| c.volumes).unwrap_or_default();
-                Ok(Some(LocalImage { volumes: volumes.into_iter().collect() }))
+                let tags = image.repo_tags.unwrap_or_default();
+                Ok(Some(LocalImage { volumes: volumes.into_iter().collect(), tags }))
             }
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(anyhow!(error).context(format!("cannot inspect image `{pinned}`"))),
@@ -209,7 +212,11 @@ impl Engine {
             self.local_image(pinned).await?.with_context(|| format!("`{pinned}` was pulled and is not here"))?
         };
         let digest = pinned.rsplit_once("@sha256:").map_or(pinned, |(_, hex)| hex);
-        let options = TagImageOptionsBuilder::new().repo(&format!("landfall.local/{app}")).tag(digest).build();
+        let repository = format!("landfall.local/{app}");
+        if local.tags.contains(&format!("{repository}:{digest}")) {
+            return Ok(local);
+        }
+        let options = TagImageOptionsBuilder::new().repo(&repository).tag(digest).build();
         within(CALL, "tag an image", self.docker.tag_image(pinned, Some(options))).await?;
         Ok(local)
     }

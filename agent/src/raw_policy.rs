@@ -54,6 +54,7 @@ pub fn read_documents(path: &Path, title: &str) -> Result<Vec<Value>, Problem> {
 pub(crate) fn parse_documents(text: &str) -> Result<Vec<Value>, String> {
     let options = serde_saphyr::options! {
         with_snippet: false,
+        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::AsString,
         budget: serde_saphyr::budget! {
             max_aliases: 1000,
             max_nodes: 100_000,
@@ -214,7 +215,7 @@ mod tests {
 
     #[test]
     fn yaml_as_compose_files_have_it() {
-        let text = "x-a: &a {restart: 'no', init: yes}\nservices:\n  web:\n    <<: *a\n    image: x\n    ports: !override [80]\n    command: !reset null\n    extra: {80: x, 0o7: .inf}\n---\nservices: {}\n";
+        let text = "x-a: &a {restart: 'no', init: yes}\nservices:\n  web:\n    <<: *a\n    image: x\n    ports: !override [80]\n    command: !reset null\n    extra: {80: x, yes: .inf, 1.5: 2001-01-01}\n    merged: {<<: [*a, *a], b: 1}\n---\nservices: {}\n";
         let documents = parse_documents(text).unwrap();
         assert_eq!(documents.len(), 2);
         assert_eq!(documents[0]["services"]["web"]["restart"], "no");

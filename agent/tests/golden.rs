@@ -103,7 +103,7 @@ fn given(expect: &str, root: &Path) -> Given {
                 volumes.insert(path.to_owned(), volume.to_owned());
             }
             ["image_volume", service, path] => {
-                given.volumes.entry(service.to_owned()).or_default().push(path.to_owned())
+                given.volumes.entry(service.to_owned()).or_default().push(path.to_owned());
             }
             ["pointer", image] => {
                 let (service, image) = image.split_once('=').unwrap();
@@ -132,7 +132,7 @@ fn stage(case: &Path, given: &Given) -> StagedRelease {
     } else {
         fs::create_dir_all(root.join("compose")).unwrap();
         fs::rename(project.join("compose.yaml"), root.join("compose/0.yaml")).unwrap();
-        staged.retain(|file: &StagedFile| file.title != "compose.yaml" && !file.title.ends_with(".env"));
+        staged.retain(|file: &StagedFile| file.title != "compose.yaml" && !has_extension(&file.title, "env"));
         StagedSource::Bundle { compose: vec!["0.yaml".to_owned()], files: staged }
     };
     StagedRelease { format: 1, app, release, source, provenance: BTreeMap::new() }
@@ -149,9 +149,13 @@ fn copy(from: &Path, to: &Path, title: &str, staged: &mut Vec<StagedFile>) {
         } else if file != "expect" {
             fs::copy(entry.path(), to.join(&file)).unwrap();
             let digest = Digest::of(&fs::read(entry.path()).unwrap());
-            staged.push(StagedFile { executable: file.ends_with(".sh"), title: below, digest });
+            staged.push(StagedFile { executable: has_extension(&file, "sh"), title: below, digest });
         }
     }
+}
+
+fn has_extension(title: &str, extension: &str) -> bool {
+    Path::new(title).extension().is_some_and(|found| found == extension)
 }
 
 async fn run(plugin: &ComposePlugin, case: &Path, expect: &str) -> Result<Final, Refusal> {
@@ -239,12 +243,11 @@ fn judge_accepted(case: &str, expect: &str, done: &Final, all: &Specs, wrong: &m
 }
 
 fn judge_value(assertion: &str, value: &Value, wrong: &mut Vec<String>) {
-    let (pointer, wanted) = match assertion.strip_suffix(" absent") {
-        Some(pointer) => (pointer, None),
-        None => {
-            let (pointer, wanted) = assertion.split_once(" = ").unwrap_or_else(|| panic!("{assertion}"));
-            (pointer, Some(serde_json::from_str::<Value>(wanted).unwrap_or_else(|e| panic!("{assertion}: {e}"))))
-        }
+    let (pointer, wanted) = if let Some(pointer) = assertion.strip_suffix(" absent") {
+        (pointer, None)
+    } else {
+        let (pointer, wanted) = assertion.split_once(" = ").unwrap_or_else(|| panic!("{assertion}"));
+        (pointer, Some(serde_json::from_str::<Value>(wanted).unwrap_or_else(|e| panic!("{assertion}: {e}"))))
     };
     let found = value.pointer(pointer);
     if found != wanted.as_ref() {
@@ -298,6 +301,28 @@ fn hashes_do_not_move(specs: &Specs) {
         assert_eq!(line, wanted, "a spec hash moved");
     }
     assert_eq!(lines, golden, "cases came or went: look at the difference, then run with LANDFALL_BLESS=1");
+}
+
+/// `landfall check` has the files where a developer has them, and comes to the same hash.
+#[tokio::test]
+async fn a_plain_directory_is_judged_as_its_bundle_would_be() {
+    let plugin = plugin().await;
+    let app: AppName = APP.parse().unwrap();
+    let hashes = fs::read_to_string(golden().join("hashes")).unwrap();
+    for case in ["plain", "a-dot-env-file-is-not-read"] {
+        let directory = golden().join(case);
+        let given = given("", Path::new("/"));
+        let compose = [directory.join("compose.yaml")];
+        let done = translate::check(&plugin, &compose, &directory, &app, &given.app, &given.context).await.unwrap();
+        let spec = &done.deployment.services["web"].spec;
+        let digest = Digest::of(b"nginx:1");
+        // The images that `check` supposes are those that the cases suppose.
+        assert!(done.deployment.services["web"].image.ends_with(digest.hex()));
+        assert!(hashes.lines().any(|line| line == format!("{case} web {spec}")), "{case} {spec}");
+    }
+    let (given, gone) = (given("", Path::new("/")), golden().join("plain/gone.yaml"));
+    let refused = translate::check(&plugin, &[gone], &golden().join("plain"), &app, &given.app, &given.context).await;
+    assert_eq!(refused.unwrap_err().problems[0].rule, Rule::Unreadable);
 }
 
 #[test]

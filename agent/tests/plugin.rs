@@ -64,8 +64,7 @@ async fn config(compose: &str) -> Result<String, ConfigFailure> {
     let file = directory.path().join("compose.yaml");
     fs::write(&file, compose).unwrap();
     let (app, vars): (AppName, _) = ("shop".parse().unwrap(), BTreeMap::new());
-    let request =
-        ConfigRequest { compose: &[file], project: directory.path(), app: &app, profiles: &[], vars: &vars };
+    let request = ConfigRequest { compose: &[file], project: directory.path(), app: &app, profiles: &[], vars: &vars };
     plugin().await.config(request).await
 }
 
@@ -116,7 +115,7 @@ async fn an_old_or_strange_plugin_is_refused_with_the_reason() {
 }
 
 async fn docker(arguments: &[&str]) -> String {
-    let output = Command::new("/usr/bin/docker").args(arguments).deadline(Duration::from_secs(60)).run().await.unwrap();
+    let output = Command::new("/usr/bin/docker").args(arguments).deadline(Duration::from_mins(1)).run().await.unwrap();
     assert!(output.success(), "docker {arguments:?}: {}", output.stderr);
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

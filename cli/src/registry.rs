@@ -8,7 +8,7 @@ use futures_util::stream;
 use landfall_core::config::is_loopback;
 use landfall_core::ids::{Digest, printable};
 use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError;
+use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
 use tokio::time::timeout;
@@ -145,7 +145,8 @@ impl Repository<'_> {
         let at = self.at("latest");
         let request = format!("PUT blob `{digest}` to `{}/{}`", self.registry, self.name);
         let pushed = within(&request, async {
-            if self.client.blob_exists(&at, digest.as_str()).await? {
+            // Whatever else it answers, the upload's own answer says more.
+            if matches!(self.client.blob_exists(&at, digest.as_str()).await, Ok(true)) {
                 return Ok(());
             }
             if bytes.is_empty() {
@@ -203,32 +204,37 @@ impl Trouble {
         let reach = format!(
             "see whether `{registry}` is the right name and answers; a registry without TLS needs `--plain-http`"
         );
+        let by_status = |code: u16, said: &str| {
+            let answer = format!("the registry answered {code} {}", said.trim());
+            match code {
+                401 | 403 => (Exit::Failed, answer, login.clone()),
+                404 => (Exit::Failed, answer, not_there.to_owned()),
+                429 | 500.. => (Exit::Unreachable, answer, "try again later".to_owned()),
+                _ => (Exit::Failed, answer, reach.clone()),
+            }
+        };
         let (exit, answer, next) = match self.error {
             None => (Exit::Unreachable, format!("no answer within {} s", REQUEST_DEADLINE.as_secs()), reach),
-            Some(OciDistributionError::RequestError(error)) => (Exit::Unreachable, chain(&error), reach),
-            Some(OciDistributionError::UnauthorizedError { .. }) => {
-                (Exit::Failed, "the registry answered 401 Unauthorized".to_owned(), login)
-            }
+            Some(OciDistributionError::RequestError(error)) => match error.status() {
+                Some(status) => by_status(status.as_u16(), status.canonical_reason().unwrap_or_default()),
+                None => (Exit::Unreachable, chain(&error), reach),
+            },
+            Some(OciDistributionError::UnauthorizedError { .. }) => by_status(401, "Unauthorized"),
             Some(OciDistributionError::AuthenticationFailure(said)) => {
                 (Exit::Failed, format!("the registry refused to log us in: {said}"), login)
             }
             Some(OciDistributionError::RegistryError { envelope, .. }) => {
-                let said =
-                    envelope.errors.iter().map(|e| format!("{} {}", word(&e.code), e.message)).collect::<Vec<_>>();
-                let denied = said.iter().any(|s| s.starts_with("DENIED") || s.starts_with("UNAUTHORIZED"));
-                let next = if denied { login } else { not_there.to_owned() };
-                (Exit::Failed, format!("the registry answered {}", said.join("; ")), next)
-            }
-            Some(OciDistributionError::ServerError { code, message, .. }) => {
-                let exit = if code >= 500 || code == 429 { Exit::Unreachable } else { Exit::Failed };
-                let next = match code {
-                    401 | 403 => login,
-                    404 => not_there.to_owned(),
-                    429 | 500.. => "try again later".to_owned(),
-                    _ => reach,
+                let said: Vec<String> =
+                    envelope.errors.iter().map(|e| format!("{} {}", word(&e.code), e.message)).collect();
+                let code = match envelope.errors.first().map(|e| &e.code) {
+                    Some(OciErrorCode::Denied | OciErrorCode::Unauthorized) => 403,
+                    Some(OciErrorCode::Toomanyrequests) => 429,
+                    _ => 404,
                 };
-                (exit, format!("the registry answered {code}: {}", message.trim()), next)
+                let (exit, _, next) = by_status(code, "");
+                (exit, format!("the registry answered {}", said.join("; ")), next)
             }
+            Some(OciDistributionError::ServerError { code, message, .. }) => by_status(code, &message),
             Some(error) => (Exit::Failed, chain(&error), reach),
         };
         Failed::new(exit, format!("{}: {}", self.request, printable(&answer, ANSWER))).next(next)
@@ -236,6 +242,6 @@ impl Trouble {
 }
 
 /// An error code as the specification writes it.
-fn word(code: &oci_client::errors::OciErrorCode) -> String {
+fn word(code: &OciErrorCode) -> String {
     serde_json::to_value(code).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }

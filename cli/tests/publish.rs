@@ -15,11 +15,13 @@ const COMPOSE: &str = "# kept byte for byte\nservices:\n  web:\n    image: REGIS
     volumes: ['./conf/nginx.conf:/etc/nginx.conf:ro', './html:/html']\n  job:\n    image: REGISTRY/job:${JOB}\n\
     secrets:\n  key: { file: ./html/key }\n";
 
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 fn publish(project: &Path, arguments: &[&str]) -> Output {
     publish_as(project, arguments, &[])
 }
 
-fn publish_as(project: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+fn publish_as(project: &Path, arguments: &[&str], environment: Variables<'_>) -> Output {
     Command::new(env!("CARGO_BIN_EXE_landfall"))
         .arg("publish")
         .args(arguments)
@@ -213,7 +215,7 @@ fn credentials_come_from_the_environment_or_the_docker_config() {
     let absent = configured("absent", json!({ "auths": { host: {} }, "credsStore": "absent" }));
     let path = format!("{}:/usr/bin:/bin", root.display());
     let user = ("LANDFALL_REGISTRY_USERNAME", USER.0);
-    let table: &[(&[(&str, &str)], i32, &str)] = &[
+    let table: &[(Variables<'_>, i32, &str)] = &[
         (&[], 1, "401"),
         (&[user, ("LANDFALL_REGISTRY_PASSWORD", "wrong")], 1, "docker login"),
         (&[user], 2, "LANDFALL_REGISTRY_PASSWORD"),

@@ -1,13 +1,18 @@
 //! Removes what an app left on the Engine: containers, networks, volumes by Compose's label, images by name.
 //! It must only ever touch what carries the app's own name.
 
+use std::path::Path;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, PROJECT, escape};
+use crate::process::kill_recorded;
 
 /// What test apps are called: `t-<pid of the run>-<number>-<test>`.
 pub const PREFIX: &str = "t-";
+/// What their temporary directories are called: `landfall-test-<pid of the run>-…`.
+pub const DIRECTORY: &str = "landfall-test-";
 
 /// Removes all that `app` has, and the images that were pulled from `registry`. Says what could not be removed.
 pub fn app(engine: &Engine, app: &str, registry: &str) -> Vec<String> {
@@ -38,21 +43,33 @@ pub fn app(engine: &Engine, app: &str, registry: &str) -> Vec<String> {
     left
 }
 
-/// Removes what test runs that were killed have left; their process is gone.
+/// Removes what test runs that were killed have left, on the Engine and among the temporary directories.
 pub fn leftovers(engine: &Engine) -> Result<()> {
+    // First the processes: an agent would heal what is removed.
+    for entry in std::fs::read_dir(std::env::temp_dir())?.flatten() {
+        let name = entry.file_name();
+        if name.to_str().and_then(|name| name.strip_prefix(DIRECTORY)).is_some_and(is_of_a_run_that_is_gone) {
+            kill_recorded(&entry.path())?;
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
     let mut apps = Vec::new();
-    for (list, labels) in [("/containers/json?all=1", "Labels"), ("/networks", "Labels"), ("/volumes", "Labels")] {
+    for list in ["/containers/json?all=1", "/networks", "/volumes"] {
         let found = engine.call("GET", list, None)?;
         let found = found.get("Volumes").unwrap_or(&found).as_array().cloned().unwrap_or_default();
-        apps.extend(found.iter().filter_map(|item| item[labels][PROJECT].as_str().map(str::to_owned)));
+        apps.extend(found.iter().filter_map(|item| item["Labels"][PROJECT].as_str().map(str::to_owned)));
     }
     apps.sort();
     apps.dedup();
+    apps.retain(|name| name.strip_prefix(PREFIX).is_some_and(is_of_a_run_that_is_gone));
     for name in apps {
-        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()) {
-            app(engine, &name, "no-registry");
-        }
+        app(engine, &name, "no-registry");
     }
     Ok(())
+}
+
+/// `rest` begins with the process id of a test run.
+fn is_of_a_run_that_is_gone(rest: &str) -> bool {
+    let id = rest.split('-').next().and_then(|id| id.parse::<u32>().ok());
+    id.is_some_and(|id| !Path::new(&format!("/proc/{id}")).exists())
 }

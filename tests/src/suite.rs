@@ -20,9 +20,12 @@ use crate::vm::Vm;
 pub fn on_a_vm(name: &str, body: impl FnOnce(&mut Vm) -> Result<()>) {
     static SWEEP: Once = Once::new();
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    SWEEP.call_once(|| clean::leftovers(&Engine::of_this_machine()).expect("the Engine answers"));
+    // Inside, other processes have other numbers, and the Engine is new.
+    if std::env::var_os(own_engine::INSIDE).is_none() {
+        SWEEP.call_once(|| clean::leftovers(&Engine::of_this_machine()).expect("the Engine answers"));
+    }
     let app = format!("{}{}-{}-{name}", clean::PREFIX, std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
-    let directory = tempfile::Builder::new().prefix("landfall-").tempdir().expect("a temporary directory");
+    let directory = temporary_directory().expect("a temporary directory");
     let mut vm = Vm::create(directory.path(), &app, None, Lifetime::Test).expect("a VM");
     let outcome = catch_unwind(AssertUnwindSafe(|| vm.start().and_then(|()| body(&mut vm))));
     if !matches!(outcome, Ok(Ok(()))) {
@@ -50,7 +53,7 @@ pub fn with_own_engine(test: &str, name: &str, body: impl FnOnce(&mut Vm, &mut O
 }
 
 fn again_inside(test: &str) -> Result<()> {
-    let directory = tempfile::Builder::new().prefix("landfall-engine-").tempdir()?;
+    let directory = temporary_directory()?;
     let mut command: Command = own_engine::inside(directory.path(), &std::env::current_exe()?);
     let output = command.args(["--exact", test, "--nocapture"]).output().context("cannot run `unshare`")?;
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -60,6 +63,11 @@ fn again_inside(test: &str) -> Result<()> {
     ensure!(output.status.success(), "it failed inside; its dockerd said: {}", dockerd_said(directory.path()));
     ensure!(stdout.contains("1 passed"), "there is no test `{test}`");
     Ok(())
+}
+
+fn temporary_directory() -> Result<tempfile::TempDir> {
+    let prefix = format!("{}{}-", clean::DIRECTORY, std::process::id());
+    Ok(tempfile::Builder::new().prefix(&prefix).tempdir()?)
 }
 
 fn dockerd_said(directory: &std::path::Path) -> String {

@@ -70,6 +70,6 @@ fn clean() -> Result<()> {
     for name in tour::clean(&PathBuf::from(DIRECTORY), APP)? {
         println!("removed {name}");
     }
-    println!("nothing of `make try` is left but target/ and the packages that it said it installed");
+    println!("nothing of `make try` is left but target/, dockerd, and the packages that it said it installed");
     Ok(())
 }
