@@ -9,6 +9,7 @@ use landfall_core::ids::{AppName, ReleaseId};
 
 use crate::compose_plugin::{ComposePlugin, ConfigFailure, ConfigRequest};
 use crate::model::{self, Canonical, Text};
+use crate::mounts::bind_allowed;
 use crate::project_files::ProjectFiles;
 use crate::refusal::{Problem, Refusal, Rule};
 use crate::{policy, raw_policy};
@@ -77,9 +78,11 @@ pub async fn read(plugin: &ComposePlugin, input: Input<'_>) -> Result<Project, R
     }
     let mut files = input.files;
     for path in referenced(&canonical) {
-        let Some(title) = files.title(&path) else { continue };
-        if let Err(problem) = files.load(&title) {
-            problems.push(problem);
+        if let Some(title) = files.title(&path) {
+            problems.extend(files.load(&title).err());
+        } else if let Some(real) = leads_outside(&path, input.host) {
+            let what = format!("`{}` is a link to `{}`", path.display(), real.display());
+            problems.push(Problem::new(Rule::BindOutside, "volumes", what));
         }
     }
     Refusal::unless_none(problems)?;
@@ -129,9 +132,38 @@ fn override_images(canonical: &mut Canonical, images: &BTreeMap<String, String>)
 fn referenced(canonical: &Canonical) -> Vec<PathBuf> {
     let binds = canonical.services.values().flat_map(|service| &service.volumes);
     let binds = binds.filter(|mount| &*mount.r#type == "bind").filter_map(|mount| mount.source.as_deref());
+    let devices =
+        canonical.volumes.values().filter_map(|volume| volume.driver_opts.get("device")).map(|device| &**device);
     let configs = canonical.configs.values().filter_map(|config| config.file.as_deref());
-    let mut paths: Vec<PathBuf> = binds.chain(configs).map(|path| Path::new(path).to_owned()).collect();
+    let mut paths: Vec<PathBuf> = binds.chain(configs).chain(devices).map(|path| Path::new(path).to_owned()).collect();
     paths.sort();
     paths.dedup();
     paths
+}
+
+/// Where an allowed path really leads, if that is not allowed: a container that can write to a bound directory can plant a link
+/// there for the next release to bind. Looks at the machine; what does not exist leads nowhere.
+fn leads_outside(path: &Path, host: &Host) -> Option<PathBuf> {
+    let real = path.canonicalize().ok()?;
+    let real_roots = host.allow_binds.iter().filter_map(|root| Path::new(root).canonicalize().ok());
+    let allow_binds = real_roots.map(|root| root.to_string_lossy().into_owned()).collect();
+    let allowed = bind_allowed(&real.to_string_lossy(), &Host { allow_binds, ..host.clone() });
+    (bind_allowed(&path.to_string_lossy(), host) && !allowed).then_some(real)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_out_of_an_allowed_directory_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let (inside, link) = (directory.path().join("inside"), directory.path().join("link"));
+        std::fs::create_dir(&inside).unwrap();
+        std::os::unix::fs::symlink("/etc", &link).unwrap();
+        let host = Host { allow_binds: vec![directory.path().to_string_lossy().into_owned()], ..Host::default() };
+        assert_eq!(leads_outside(&link, &host), Some("/etc".into()));
+        assert_eq!(leads_outside(&inside, &host), None);
+        assert_eq!(leads_outside(&directory.path().join("missing"), &host), None);
+    }
 }

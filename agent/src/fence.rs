@@ -2,7 +2,7 @@
 //! limits itself and then becomes PROGRAM. Never code between fork and exec in the daemon: a process of its own needs no unsafe.
 //!
 //! The plugin reads what a release says, and a release is untrusted text: it may read the named directories, itself and its libraries, write
-//! nothing, and use so much CPU and memory. Where the kernel has no Landlock the limits hold alone; the policy on the sources
+//! nothing, open no TCP port, and use so much CPU and memory. Where the kernel has no Landlock the limits hold alone; the policy on the sources
 //! (`raw_policy`) does not depend on it. Connecting to a socket by path is not restricted, so that `up` reaches Docker.
 
 use std::ffi::CString;
@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use landlock::{
-    ABI, Access as _, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
+    RulesetCreatedAttr as _,
 };
 use nix::sys::resource::{Resource, setrlimit};
 
@@ -76,7 +77,9 @@ fn limit(resource: Resource, soft: u64, hard: u64) -> anyhow::Result<()> {
 
 fn restrict(program: &str, read: &[PathBuf]) -> anyhow::Result<()> {
     let abi = ABI::V5;
-    let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(abi))?.create()?;
+    let ruleset = Ruleset::default().handle_access(AccessFs::from_all(abi))?;
+    // No rule allows a port: the plugin speaks to Docker's socket or to nobody.
+    let mut ruleset = ruleset.handle_access(AccessNet::from_all(abi))?.create()?;
     let run = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute;
     let look = AccessFs::ReadFile | AccessFs::ReadDir;
     for path in std::iter::once(program).chain(LIBRARIES.iter().copied()) {

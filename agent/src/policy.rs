@@ -183,7 +183,8 @@ fn forbidden_options(options: &TextMap, host: &Host) -> Option<String> {
     let text = |key: &str| options.get(key).map_or("", |value| &**value);
     let (kind, device) = (text("type"), text("device"));
     let mut flags = text("o").split(',').map(str::trim).filter(|flag| !flag.is_empty());
-    if kind == "tmpfs" && !device.contains('/') {
+    // By allow-list: with `bind` among the flags the kernel ignores the type, and a relative device is one of the host's root.
+    if kind == "tmpfs" && device == "tmpfs" && flags.clone().all(is_tmpfs_flag) {
         return None;
     }
     let binds = matches!(kind, "" | "none" | "bind") && flags.all(|flag| matches!(flag, "bind" | "ro" | "rw"));
@@ -191,6 +192,11 @@ fn forbidden_options(options: &TextMap, host: &Host) -> Option<String> {
         return None;
     }
     Some(format!("it mounts `{device}` (type `{kind}`, options `{}`)", text("o")))
+}
+
+fn is_tmpfs_flag(flag: &str) -> bool {
+    let name = flag.split_once('=').map_or(flag, |(name, _)| name);
+    matches!(name, "size" | "mode" | "uid" | "gid" | "nr_inodes" | "noexec" | "nosuid" | "nodev" | "ro" | "rw")
 }
 
 /// Whether a real name belongs to this project: nobody else's project can have a name with this beginning, because app names

@@ -97,7 +97,9 @@ pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: b
     let live = shared.views.borrow().get(&app).and_then(|v| v.state.live.clone());
     if let Some(live) = live {
         same_volumes(&live.deployment, &done.deployment)?;
+        same_networks(&live.deployment, &done.deployment)?;
     }
+    own_namespaces(&done.deployment)?;
     if touch {
         let io =
             |error: std::io::Error| Stop::Later(format!("cannot write what release {} needs: {error}", id.short()));
@@ -110,6 +112,29 @@ pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: b
         landfall_core::publish::write(&path, done.compose_yaml.as_bytes(), 0o640).map_err(io)?;
     }
     Ok(done.deployment)
+}
+
+/// A changed network is a step of its own that this version cannot take: Compose 2.26 ignores it, and 5.x stops what
+/// is on it and then cannot remove it (measured on both).
+fn same_networks(live: &Deployment, next: &Deployment) -> Result<(), Stop> {
+    let changed = |name: &&String| live.networks.get(*name).is_some_and(|old| old.hash != next.networks[*name].hash);
+    next.networks.keys().find(changed).map_or(Ok(()), |name| {
+        Err(Stop::Refused(format!(
+            "network `{name}`: changing its definition is not supported by this version: give the new definition another \
+             name, or publish the old definition"
+        )))
+    })
+}
+
+/// Services that share a namespace must be replaced together, which this version does not do yet.
+fn own_namespaces(next: &Deployment) -> Result<(), Stop> {
+    let shared = next.services.iter().find_map(|(name, spec)| spec.namespace_of.as_ref().map(|with| (name, with)));
+    shared.map_or(Ok(()), |(name, with)| {
+        Err(Stop::Refused(format!(
+            "service `{name}`: sharing a namespace with `{with}` is not supported by this version: give it its own network, \
+             IPC and PID namespace"
+        )))
+    })
 }
 
 /// A changed volume definition cannot be applied to a volume that has data: refused before anything is touched.

@@ -178,7 +178,21 @@ async fn run(plugin: &ComposePlugin, case: &Path, expect: &str) -> Result<Final,
     fs::write(&written, &done.compose_yaml).unwrap();
     let vars = BTreeMap::new();
     let request = ConfigRequest { compose: &[written], project: root.path(), app: &app, profiles: &[], vars: &vars };
-    plugin.config(request).await.unwrap_or_else(|error| panic!("{}: {error}\n{}", name(case), done.compose_yaml));
+    let text = &done.compose_yaml;
+    let read = plugin.config(request).await.unwrap_or_else(|error| panic!("{}: {error}\n{text}", name(case)));
+    let (ours, theirs): (Value, Value) =
+        (serde_saphyr::from_str(text).unwrap(), serde_saphyr::from_str(&read).unwrap());
+    for (service, keys) in ours["services"].as_object().unwrap() {
+        for key in ["image", "command", "entrypoint", "environment", "labels", "mem_limit", "memswap_limit", "restart"]
+        {
+            assert_eq!(
+                keys.get(key),
+                theirs["services"][service].get(key),
+                "{}: {service}.{key}\n{text}\n{read}",
+                name(case)
+            );
+        }
+    }
     Ok(Final { compose_yaml: done.compose_yaml.replace(&root.path().display().to_string(), "/ROOT"), ..done })
 }
 

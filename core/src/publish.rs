@@ -22,7 +22,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     put(path, bytes, mode, Durability::Durable)
 }
 
-/// As [`write`], but a power cut may take it back: for what is only worth having while the machine runs.
+/// As [`write()`], but a power cut may take it back: for what is only worth having while the machine runs.
 pub fn write_volatile(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     put(path, bytes, mode, Durability::Volatile)
 }
@@ -32,7 +32,7 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     write(path, &json_line(value)?, 0o644)
 }
 
-/// As [`write_json`], but a power cut may take it back.
+/// As [`write_json()`], but a power cut may take it back.
 pub fn write_json_volatile<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     write_volatile(path, &json_line(value)?, 0o644)
 }

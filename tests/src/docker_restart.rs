@@ -1,6 +1,5 @@
 //! Restarts dockerd, where that harms nobody: a machine on which other containers run is not ours to try things on.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 
 use crate::engine::{Engine, PROJECT};
+use crate::process::lives;
 use crate::programs;
 use crate::tour::Say;
 use crate::wait::eventually;
@@ -46,7 +46,7 @@ pub fn restart(engine: &Engine, say: Say<'_>) -> Result<()> {
         let id = dockerd()?;
         kill(Pid::from_raw(id), Signal::SIGTERM)?;
         eventually(STOP, "dockerd ends", || {
-            ensure!(!Path::new(&format!("/proc/{id}")).exists(), "process {id} is there");
+            ensure!(!lives(id), "process {id} is there");
             Ok(())
         })?;
         say("dockerd has ended; starts it again");

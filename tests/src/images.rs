@@ -8,6 +8,9 @@ use serde_json::json;
 use crate::programs;
 use crate::registry::Registry;
 
+/// The label that says for which app an image was made.
+pub const OWNER: &str = "io.landfall.test";
+
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -52,7 +55,7 @@ pub fn push(registry: &Registry, image: &Image<'_>) -> Result<Digest> {
             "Cmd": image.command,
             "Env": environment,
             "Volumes": volumes,
-            "Labels": { "io.landfall.test": image.owner },
+            "Labels": { OWNER: image.owner },
         },
         "rootfs": { "type": "layers", "diff_ids": [layer_digest] },
     })

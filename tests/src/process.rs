@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -108,14 +108,20 @@ pub fn kill_recorded(directory: &Path) -> Result<Vec<String>> {
         if String::from_utf8_lossy(&arguments).contains(&*directory.to_string_lossy()) {
             kill(Pid::from_raw(id), Signal::SIGKILL).with_context(|| path.display().to_string())?;
             eventually(STOP, "a killed process is gone", || {
-                let state = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-                if state.is_empty() || state.contains(") Z ") { Ok(()) } else { bail!("process {id} is there") }
+                ensure!(!lives(id), "process {id} is there");
+                Ok(())
             })?;
             killed.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
         }
         std::fs::remove_file(&path)?;
     }
     Ok(killed)
+}
+
+/// Whether a process is there and is more than a zombie.
+pub fn lives(id: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
 }
 
 fn has_extension(path: &Path, extension: &str) -> bool {

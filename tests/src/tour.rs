@@ -57,10 +57,7 @@ pub fn clean(directory: &Path, app: &str) -> Result<Vec<String>> {
     let mut removed = kill_recorded(directory)?;
     let engine = Engine::of_this_machine();
     removed.extend(engine.containers(app)?.into_iter().flat_map(|container| container.names));
-    let registry = std::fs::read(directory.join("registry.yaml")).unwrap_or_default();
-    let registry: serde_json::Value = serde_json::from_slice(&registry).unwrap_or_default();
-    let address = registry["http"]["addr"].as_str().unwrap_or("no-registry");
-    let left = clean::app(&engine, app, address);
+    let left = clean::app(&engine, app);
     ensure!(left.is_empty(), "not removed: {}", left.join("; "));
     if directory.exists() {
         std::fs::remove_dir_all(directory).with_context(|| directory.display().to_string())?;

@@ -281,7 +281,7 @@ impl Drop for Vm {
             // First the agent: it would heal what is removed.
             drop(self.agent.take());
             drop(self.watcher.take());
-            for left in clean::app(&self.engine, self.app.as_str(), self.registry.address()) {
+            for left in clean::app(&self.engine, self.app.as_str()) {
                 eprintln!("left behind: {left}");
             }
         }

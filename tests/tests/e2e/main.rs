@@ -1,6 +1,7 @@
 //! End to end on the real Engine and a real registry, with the shipped programs as processes. Each test has an app, a
 //! root and a registry of its own; the judges stand outside (see `landfall_tests`).
 
+mod bad_input;
 mod crash;
 mod idempotence;
 mod outage;
