@@ -426,15 +426,7 @@ impl AppLoop {
         match result {
             Ok(deployment) => {
                 self.preflight_failures = 0;
-                let why = self.state.quarantine.get(&deployment.id).map(|q| q.reason.clone());
-                let refused = why.filter(|_| decide::quarantined(&self.state, &deployment, attempt.sequence));
-                self.refused(refused.map(|why| {
-                    format!(
-                        "release {} failed before ({why}): publish a better one, or `landfall retry {}`",
-                        deployment.release.short(),
-                        self.app
-                    )
-                }));
+                self.refused(None);
                 self.candidate = Some(Candidate { deployment, attempt });
             }
             Err(stop) => {
@@ -474,6 +466,21 @@ impl AppLoop {
         Ok(())
     }
 
+    /// Why the newest release that passed preflight is not tried again.
+    fn quarantine(&self) -> Option<String> {
+        let candidate = self.candidate.as_ref()?;
+        let deployment = &candidate.deployment;
+        if !decide::quarantined(&self.state, deployment, candidate.attempt.sequence) {
+            return None;
+        }
+        let why = &self.state.quarantine.get(&deployment.id)?.reason;
+        Some(format!(
+            "release {} failed before ({why}): publish a better one, or `landfall retry {}`",
+            deployment.release.short(),
+            self.app
+        ))
+    }
+
     fn refused(&self, why: Option<String>) {
         if let Some(view) = self.shared.views.borrow_mut().get_mut(&self.app) {
             view.refused = why;
@@ -486,6 +493,7 @@ impl AppLoop {
         view.state = self.state.clone();
         view.seen = self.look.last().clone();
         view.why = why;
+        view.quarantined = self.quarantine();
         view.preflight = self.preflight.is_some();
         view.channel.clone_from(&self.channel);
         view.opened =
@@ -561,10 +569,7 @@ impl AppLoop {
                 ("no release changes, no healing, until the time is over or `landfall resume`", why.clone())
             }
             Intent::Retry => {
-                state.quarantine.clear();
-                if let Phase::Held { ends_when_well: false, .. } = state.phase {
-                    state.phase = Phase::Idle;
-                }
+                state = decide::operator_retry(&self.state);
                 self.again_at = Some(now());
                 self.aimed = None;
                 ("the newest release is tried again", "retry".to_owned())

@@ -174,7 +174,7 @@ pub fn decide(
                 }
             })
         }
-        Phase::Held { reason, ends_when_well } => match &state.live {
+        Phase::Held { reason, ends_when_well, .. } => match &state.live {
             Some(live) => match run(live, Mode::Supervise, &none) {
                 Next::Settled if *ends_when_well => {
                     Decision::Move(Box::new(AppState { phase: Phase::Idle, ..state.clone() }), None)
@@ -374,13 +374,13 @@ fn fail(
         let why = format!(
             "{reason}; the release asks to pause on failure: `landfall rollback` or publish a better one, then `landfall retry`"
         );
-        (HistoryEvent::Held, Phase::Held { reason: why, ends_when_well: false })
+        (HistoryEvent::Held, Phase::Held { reason: why, ends_when_well: false, way_back: from.cloned() })
     } else if let Some(step) = irreversible {
         next.live = Some(target.clone());
         let why = format!(
             "{reason}; `{step}` cannot be undone (`rollback: hold`): decide, then `landfall rollback` or `landfall retry`"
         );
-        (HistoryEvent::Held, Phase::Held { reason: why, ends_when_well: false })
+        (HistoryEvent::Held, Phase::Held { reason: why, ends_when_well: false, way_back: from.cloned() })
     } else {
         let phase = Phase::RollingBack {
             failed: target.clone(),
@@ -526,7 +526,7 @@ fn hold_after_failed_return(
     let reason = format!("{first}; on the way back `{service}`: {second}");
     let mut next = state.clone();
     next.live = Some(to.clone());
-    next.phase = Phase::Held { reason: reason.clone(), ends_when_well: true };
+    next.phase = Phase::Held { reason: reason.clone(), ends_when_well: true, way_back: None };
     let note = Note {
         event: HistoryEvent::Held,
         deployment: Some(to.deployment.clone()),
@@ -559,6 +559,17 @@ pub fn start_failed(state: &AppState, service: &str, id: &str, reason: &str) -> 
     }
 }
 
+/// An operator asks to try again: quarantines are lifted, and a hold that waits for a person ends.
+pub fn operator_retry(state: &AppState) -> AppState {
+    let mut next = state.clone();
+    next.quarantine.clear();
+    if let Phase::Held { ends_when_well: false, way_back, .. } = &state.phase {
+        next.to_remove.extend(way_back.iter().flat_map(|from| without(from, state.live.as_ref())));
+        next.phase = Phase::Idle;
+    }
+    next
+}
+
 /// An operator asks to return to what ran before. The error says why there is no way back.
 pub fn operator_rollback(state: &AppState, why: &str) -> Result<AppState, &'static str> {
     let (failed, to, attempt) = match &state.phase {
@@ -566,7 +577,8 @@ pub fn operator_rollback(state: &AppState, why: &str) -> Result<AppState, &'stat
         Phase::Rolling { target, from, attempt } | Phase::Monitoring { target, from, attempt, .. } => {
             (Some(target.clone()), from.clone(), attempt.clone())
         }
-        Phase::Idle | Phase::Held { .. } | Phase::Preparing { .. } => {
+        Phase::Held { way_back: Some(from), .. } => (state.live.clone(), Some(from.clone()), Attempt::default()),
+        Phase::Idle | Phase::Held { way_back: None, .. } | Phase::Preparing { .. } => {
             return Err(
                 "the containers of the deployment before are gone: publish the old content again, with `landfall publish`",
             );

@@ -1,5 +1,7 @@
 //! landfall-agent: makes the VM match the release. See `docs/architecture.md` for the map.
 
+#![deny(clippy::disallowed_methods)]
+
 pub mod agent;
 pub mod app_loop;
 pub mod canonical;

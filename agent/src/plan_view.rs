@@ -10,13 +10,6 @@ use crate::state::Generation;
 pub fn view(live: Option<&Generation>, next: &Deployment) -> PlanView {
     let mut steps = Vec::new();
     let old = live.map(|g| &g.deployment);
-    for (key, network) in &next.networks {
-        if let Some(before) = old.and_then(|o| o.networks.get(key))
-            && before.hash != network.hash
-        {
-            steps.push(format!("network `{key}` is changed: services on it are replaced"));
-        }
-    }
     for service in start_order(next) {
         let Some(spec) = next.services.get(service) else { continue };
         let image = spec.image.rsplit_once(':').map_or(spec.image.as_str(), |(_, hex)| &hex[..hex.len().min(12)]);

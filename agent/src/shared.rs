@@ -57,6 +57,8 @@ pub struct AppView {
     pub why: Option<String>,
     /// Why the newest release is not rolled out.
     pub refused: Option<String>,
+    /// Why the newest release, though valid, is not tried again.
+    pub quarantined: Option<String>,
     /// True while images are pulled and a release is examined.
     pub preflight: bool,
     /// What the watcher says.

@@ -64,7 +64,7 @@ pub struct Quarantine {
 }
 
 /// What a rollout carries from its start to its end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// When preflight began.
     pub began: Millis,
@@ -138,6 +138,9 @@ pub enum Phase {
         reason: String,
         /// True where it ends by itself when `live` is well again.
         ends_when_well: bool,
+        /// What ran before, stopped and kept, for an operator who decides to go back.
+        #[serde(default)]
+        way_back: Option<Generation>,
     },
 }
 

@@ -46,12 +46,14 @@ pub async fn status(shared: &Shared) -> Status {
 /// State, reason and next action in words.
 fn words(view: &AppView) -> (String, Option<String>, String) {
     let channel_problem = view.channel.as_ref().and_then(|c| c.problem.clone());
-    let reason = view.refused.clone().or(view.why.clone()).or(channel_problem);
+    let reason = view.refused.clone().or(view.quarantined.clone()).or(view.why.clone()).or(channel_problem);
     let word = if view.preflight && matches!(view.state.phase, Phase::Idle) { "preflight" } else { view.state.word() };
     let next = match &view.state.phase {
         Phase::Held { .. } => "decide: `landfall rollback`, or `landfall retry` after a fix",
         _ if view.state.hold.is_some() => "`landfall resume` lets releases through again",
-        _ if view.refused.is_some() => "publish a release that passes, or change the host's settings",
+        _ if view.refused.is_some() || view.quarantined.is_some() => {
+            "publish a release that passes, or change the host's settings"
+        }
         Phase::Idle if view.state.live.is_none() && view.channel.as_ref().is_none_or(|c| c.release.is_none()) => {
             "waits for a first release on the channel"
         }

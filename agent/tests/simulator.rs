@@ -453,3 +453,29 @@ fn a_hold_lets_no_release_through_and_hands_off_heals_nothing() {
     world.run(None, &good, &|w| w.now > end);
     assert_eq!(world.mutations, mutations);
 }
+
+#[test]
+fn a_paused_failure_waits_and_an_operator_can_go_back_or_try_again() {
+    for go_back in [true, false] {
+        let mut world = World::new();
+        world.roll(&stack("v1", "api-1"), &good);
+        let before = world.running();
+        let mut bad = stack("v2", "api-2");
+        bad.services.get_mut("api").unwrap().pause_on_failure = true;
+        let natures =
+            |service: &str, spec: &str| if spec == "api-2" { Nature::Crashes(0) } else { good(service, spec) };
+        world.run(Some(&candidate(&bad, None)), &natures, &|w| matches!(w.state.phase, Phase::Held { .. }));
+        let settled = |w: &World| w.state.phase == Phase::Idle && w.state.to_remove.is_empty();
+        if go_back {
+            world.state = decide::operator_rollback(&world.state, "it is worse").unwrap();
+            world.run(None, &good, &settled);
+            assert_eq!(world.running(), before);
+        } else {
+            let failed = world.state.live.clone().unwrap();
+            world.state = decide::operator_retry(&world.state);
+            world.run(None, &natures, &settled);
+            assert!(!world.seen.containers.contains_key(&before["api"]), "the way back is given up");
+            assert!(world.seen.containers.contains_key(&failed.ids("api")[0]));
+        }
+    }
+}

@@ -18,6 +18,8 @@
 //! | [`registry`] | resolve and push, over oci-client |
 //! | [`credentials`] | the Docker config file, credential helpers, environment |
 
+#![deny(clippy::disallowed_methods)]
+
 pub mod agent;
 pub mod arguments;
 pub mod bundle;

@@ -13,6 +13,8 @@
 //! | [`daemon`] | what a daemon owes systemd: READY, STATUS, WATCHDOG, STOPPING, signals, exit codes |
 //! | [`journal`] | events with a MESSAGE_ID, and the log's set-up |
 
+#![deny(clippy::disallowed_methods)]
+
 pub mod backoff;
 pub mod command;
 pub mod config;

@@ -17,6 +17,8 @@
 //! | [`chain`] | an error with its sources, for people |
 //! | [`wanted`] | edge: what the agent wants now |
 
+#![deny(clippy::disallowed_methods)]
+
 pub mod chain;
 pub mod channel_file;
 pub mod clean;
