@@ -232,7 +232,7 @@ fn look(view: &View<'_>, name: &str, spec: &ServiceSpec, blocked: Option<&str>, 
     if !all_well {
         return Look::Stands(Standing::Up { probe, until });
     }
-    retire_old(view, name, spec, ids).unwrap_or(Look::Stands(Standing::Well))
+    retire_old(view, name, spec).unwrap_or(Look::Stands(Standing::Well))
 }
 
 fn missing(view: &View<'_>, name: &str, id: &str) -> Look {
@@ -332,7 +332,7 @@ fn stop(container: &Container, spec: &ServiceSpec) -> Step {
 }
 
 /// With start-first the old ones stop when all new ones are well; surplus replicas stop in any order.
-fn retire_old(view: &View<'_>, name: &str, spec: &ServiceSpec, _ids: &[String]) -> Option<Look> {
+fn retire_old(view: &View<'_>, name: &str, spec: &ServiceSpec) -> Option<Look> {
     others(view, name).find(|c| c.runs()).map(|old| Look::Act(Next::Do(stop(old, spec))))
 }
 

@@ -365,10 +365,9 @@ fn fail(
     let mut next = state.clone();
     next.quarantine
         .insert(target.deployment.id.clone(), Quarantine { reason: reason.clone(), sequence: attempt.sequence });
-    let irreversible = changed_services(target, from).into_iter().find(|name| {
-        target.deployment.services.get(name).is_some_and(|s| s.rollback_hold)
-            && target.ids(name).iter().any(|id| ran(state, target, name, id))
-    });
+    let irreversible = changed_services(target, from)
+        .into_iter()
+        .find(|name| target.deployment.services.get(name).is_some_and(|s| s.rollback_hold) && ran(state, target, name));
     let (event, phase) = if spec.is_some_and(|s| s.pause_on_failure) {
         next.live = Some(target.clone());
         let why = format!(
@@ -403,7 +402,7 @@ fn fail(
 }
 
 /// Whether an irreversible step has been taken: its completion stands in the state under any boot.
-fn ran(state: &AppState, target: &Generation, service: &str, _id: &str) -> bool {
+fn ran(state: &AppState, target: &Generation, service: &str) -> bool {
     target.deployment.services.get(service).is_some_and(|spec| {
         state.completed.iter().any(|key| key.starts_with(&format!("{service} {}", spec.spec))) || !spec.one_shot
     })
