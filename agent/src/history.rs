@@ -5,10 +5,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use landfall_core::protocol::HistoryEntry;
+use landfall_core::protocol::{HistoryEntry, HistoryEvent};
+
+use crate::clock::now_text;
+use crate::decide::Note;
+use crate::observed::Millis;
 
 /// The format of a line.
-pub const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 
 /// An app's history.
 #[derive(Debug)]
@@ -44,7 +48,7 @@ impl History {
         if let Some(last) = &self.last
             && (last.event, &last.deployment, &last.reason, &last.detected_at)
                 == (entry.event, &entry.deployment, &entry.reason, &entry.detected_at)
-            && entry.event != landfall_core::protocol::HistoryEvent::Restarted
+            && entry.event != HistoryEvent::Restarted
         {
             return Ok(last.clone());
         }
@@ -69,6 +73,36 @@ impl History {
         };
         let mut entries = parse(&text);
         Ok(entries.split_off(entries.len().saturating_sub(last)))
+    }
+}
+
+/// An entry of now that names nothing yet.
+pub fn entry(event: HistoryEvent) -> HistoryEntry {
+    HistoryEntry {
+        format: FORMAT,
+        seq: 0,
+        at: now_text(),
+        event,
+        release: None,
+        deployment: None,
+        reason: None,
+        services: Vec::new(),
+        detected_at: None,
+        took_ms: None,
+    }
+}
+
+/// What the state machine noted, as an entry.
+pub fn entry_of(note: &Note, now: Millis) -> HistoryEntry {
+    let ends = matches!(note.event, HistoryEvent::Live | HistoryEvent::RolledBack | HistoryEvent::Held);
+    HistoryEntry {
+        release: note.deployment.as_ref().map(|d| d.release.clone()),
+        deployment: note.deployment.as_ref().map(|d| d.id.clone()),
+        reason: note.reason.clone(),
+        services: note.services.clone(),
+        detected_at: note.attempt.as_ref().and_then(|a| a.detected_at.clone()),
+        took_ms: note.attempt.as_ref().filter(|_| ends).map(|a| u64::try_from(now - a.began).unwrap_or(0)),
+        ..entry(note.event)
     }
 }
 

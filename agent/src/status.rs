@@ -2,7 +2,7 @@
 
 use landfall_core::protocol::{AppStatus, ServiceStatus, Status};
 
-use crate::app_loop::now_text;
+use crate::clock::now_text;
 use crate::observed::{Container, Health, RunState};
 use crate::shared::{AppView, Shared};
 use crate::spec::ServiceSpec;

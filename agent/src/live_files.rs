@@ -1,0 +1,65 @@
+//! Files that follow from what an app remembers: `wanted`, which says what the watcher must keep, and
+//! `current/compose.yaml`, which starts what is live without us. Nothing is read back from them.
+
+use anyhow::Result;
+use landfall_core::contract::{self, Read, WantedFile};
+use landfall_core::ids::{AppName, ReleaseId, sha256_hex};
+
+use crate::shared::Shared;
+use crate::spec::Deployment;
+use crate::state::{AppState, Phase};
+
+/// `current/compose.yaml` starts what is live by a plain `docker compose up -d`. Deployments that nothing needs go.
+pub fn publish_current(shared: &Shared, app: &AppName, state: &AppState) -> Result<()> {
+    let Some(live) = &state.live else { return Ok(()) };
+    // An adopted project has no file of ours; its own stands where it stood.
+    let Ok(text) = std::fs::read(shared.compose_file(app, &live.deployment.id)) else { return Ok(()) };
+    let path = shared.layout.agent_app(app).join("current/compose.yaml");
+    landfall_core::publish::write(&path, &text, 0o640)?;
+    let keep: Vec<String> = deployments_in_use(state).iter().map(|d| d.id.to_string()).collect();
+    let all = shared.layout.agent_app(app).join("deployments");
+    for entry in std::fs::read_dir(all)?.flatten() {
+        if !keep.iter().any(|id| entry.file_name() == id.as_str()) {
+            // Clean-up: what cannot be removed now is removed after the next release.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// What the watcher must not delete; `aimed` is the release that is being examined.
+pub fn write_wanted(shared: &Shared, app: &AppName, state: &AppState, aimed: Option<&ReleaseId>) -> Result<()> {
+    let mut releases: Vec<ReleaseId> = deployments_in_use(state).iter().map(|d| d.release.clone()).collect();
+    releases.extend(aimed.cloned());
+    releases.sort();
+    releases.dedup();
+    let mut wanted =
+        WantedFile { format: contract::FORMAT, app: app.clone(), releases, poll: 0, request: String::new() };
+    wanted.request = sha256_hex(&serde_json::to_vec(&wanted)?);
+    let path = shared.layout.wanted(app);
+    if let Read::Found(old) = contract::read::<WantedFile>(&path)
+        && old.request == wanted.request
+    {
+        return Ok(());
+    }
+    landfall_core::publish::write_json(&path, &wanted)?;
+    Ok(())
+}
+
+fn deployments_in_use(state: &AppState) -> Vec<&Deployment> {
+    let mut all: Vec<&Deployment> = state.live.iter().map(|g| &g.deployment).collect();
+    match &state.phase {
+        Phase::Preparing { target, .. } => all.push(target),
+        Phase::Rolling { target, from, .. } | Phase::Monitoring { target, from, .. } => {
+            all.push(&target.deployment);
+            all.extend(from.iter().map(|g| &g.deployment));
+        }
+        Phase::Probation { from, .. } => all.push(&from.deployment),
+        Phase::RollingBack { failed, to, .. } => {
+            all.push(&failed.deployment);
+            all.extend(to.iter().map(|g| &g.deployment));
+        }
+        Phase::Idle | Phase::Held { .. } => {}
+    }
+    all
+}

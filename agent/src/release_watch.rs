@@ -1,0 +1,221 @@
+//! From the watcher's channel file to a candidate: which release is the newest, which preflight runs for it, what came of
+//! it, and when it is tried again. It starts preflights and keeps their results; whether a candidate is rolled out is
+//! decided in `decide`.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use landfall_core::backoff::Backoff;
+use landfall_core::contract::{self, ChannelFile, Read};
+use landfall_core::ids::{AppName, ReleaseId};
+use landfall_core::protocol::{HistoryEntry, HistoryEvent};
+use tokio::task::JoinHandle;
+
+use crate::clock::now;
+use crate::decide::{self, Candidate};
+use crate::history;
+use crate::observed::Millis;
+use crate::preflight::{self, Stop};
+use crate::shared::{Mail, Shared};
+use crate::spec::Deployment;
+use crate::state::{AppState, Attempt, Phase};
+
+/// Between preflights that failed for want of something.
+const AGAIN: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
+
+/// What a preflight is for: another of these means another preflight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Aim {
+    release: ReleaseId,
+    sequence: Option<u64>,
+    epoch: u64,
+}
+
+/// The newest release of one app, on its way to being a candidate.
+#[derive(Debug)]
+pub struct ReleaseWatch {
+    app: AppName,
+    shared: Rc<Shared>,
+    channel: Option<ChannelFile>,
+    aim: Option<Aim>,
+    preflight: Option<(JoinHandle<Result<Deployment, Stop>>, Attempt)>,
+    failures: u32,
+    again_at: Option<Millis>,
+    candidate: Option<Candidate>,
+    refused: Option<String>,
+}
+
+impl ReleaseWatch {
+    /// Nothing is known yet.
+    pub fn new(app: AppName, shared: Rc<Shared>) -> Self {
+        Self {
+            app,
+            shared,
+            channel: None,
+            aim: None,
+            preflight: None,
+            failures: 0,
+            again_at: None,
+            candidate: None,
+            refused: None,
+        }
+    }
+
+    /// Reads what the watcher says; what cannot be read changes nothing.
+    pub fn read_channel(&mut self) {
+        match contract::read::<ChannelFile>(&self.shared.layout.channel(&self.app)) {
+            Read::Found(channel) => self.channel = Some(channel),
+            Read::Absent => {}
+            Read::NewerFormat(format) => {
+                tracing::warn!(LANDFALL_APP = %self.app, "the channel file has format {format}, newer than this agent reads: update landfall-agent");
+            }
+            Read::Garbled(why) => {
+                tracing::warn!(LANDFALL_APP = %self.app, "the channel file is garbled, keeping what it said before: {why}");
+            }
+        }
+    }
+
+    /// What the watcher said last.
+    pub fn channel(&self) -> Option<&ChannelFile> {
+        self.channel.as_ref()
+    }
+
+    /// The release that is examined or was: the watcher must keep it.
+    pub fn aimed(&self) -> Option<&ReleaseId> {
+        self.aim.as_ref().map(|a| &a.release)
+    }
+
+    /// What passed preflight.
+    pub fn candidate(&self) -> Option<&Candidate> {
+        self.candidate.as_ref()
+    }
+
+    /// Why the newest release did not pass.
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
+    }
+
+    /// True while images are pulled and a release is examined.
+    pub fn examines(&self) -> bool {
+        self.preflight.is_some()
+    }
+
+    /// When a release that could not be examined is tried again.
+    pub fn again_at(&self) -> Option<Millis> {
+        self.again_at
+    }
+
+    /// Begins a preflight where the newest release needs one. True when one began.
+    pub fn begin(&mut self, state: &AppState) -> bool {
+        let Some(channel) = &self.channel else { return false };
+        let Some(release) = &channel.release else { return false };
+        let aim = Aim { release: release.clone(), sequence: channel.sequence, epoch: self.shared.settings_epoch.get() };
+        let again = self.again_at.is_some_and(|at| now() >= at);
+        if self.aim.as_ref() == Some(&aim) && !again {
+            return false;
+        }
+        if self.aim.as_ref() != Some(&aim) {
+            self.failures = 0;
+            self.candidate = None;
+        }
+        // What is live, published again: nothing to examine, unless the settings changed.
+        let settled = matches!(state.phase, Phase::Idle | Phase::Probation { .. });
+        let live = state.live.as_ref().map(|g| &g.deployment.release);
+        let same_settings = self.aim.as_ref().is_some_and(|a| a.epoch == aim.epoch);
+        self.again_at = None;
+        self.aim = Some(aim);
+        if settled && same_settings && live == Some(release) {
+            self.refused = None;
+            return false;
+        }
+        if let Some((old, _)) = self.preflight.take() {
+            old.abort();
+        }
+        let attempt = Attempt { began: now(), detected_at: channel.detected_at.clone(), sequence: channel.sequence };
+        let work = preflight::preflight(Rc::clone(&self.shared), self.app.clone(), release.clone(), true);
+        let mailbox = self.shared.mailboxes.borrow().get(&self.app).cloned();
+        let task = tokio::task::spawn_local(async move {
+            let result = work.await;
+            if let Some(mailbox) = mailbox {
+                let _ = mailbox.send(Mail::Look);
+            }
+            result
+        });
+        self.preflight = Some((task, attempt));
+        true
+    }
+
+    /// Takes in what a preflight found, if it is through. An entry is for the history.
+    pub async fn take(&mut self) -> Option<HistoryEntry> {
+        if !self.preflight.as_ref().is_some_and(|(task, _)| task.is_finished()) {
+            return None;
+        }
+        let (task, attempt) = self.preflight.take()?;
+        let result = match task.await {
+            Ok(result) => result,
+            Err(error) => Err(Stop::Later(format!("preflight ended early: {error}"))),
+        };
+        match result {
+            Ok(deployment) => {
+                self.failures = 0;
+                self.refused = None;
+                self.candidate = Some(Candidate { deployment, attempt });
+                None
+            }
+            Err(stop) => self.refuse(&stop),
+        }
+    }
+
+    /// The candidate could not be prepared: it is examined again later.
+    pub fn give_up(&mut self, stop: &Stop) -> Option<HistoryEntry> {
+        self.candidate = None;
+        self.refuse(stop)
+    }
+
+    /// The newest release is examined anew, whatever came of it before.
+    pub fn retry(&mut self) {
+        self.again_at = Some(now());
+        self.aim = None;
+    }
+
+    /// Why the newest release that passed preflight is not tried again.
+    pub fn quarantine(&self, state: &AppState) -> Option<String> {
+        let candidate = self.candidate.as_ref()?;
+        let deployment = &candidate.deployment;
+        if !decide::quarantined(state, deployment, candidate.attempt.sequence) {
+            return None;
+        }
+        let why = &state.quarantine.get(&deployment.id)?.reason;
+        Some(format!(
+            "release {} failed before ({why}): publish a better one, or `landfall retry {}`",
+            deployment.release.short(),
+            self.app
+        ))
+    }
+
+    fn refuse(&mut self, stop: &Stop) -> Option<HistoryEntry> {
+        let first = self.failures == 0;
+        self.failures += 1;
+        if let Stop::Later(_) = stop {
+            let wait = AGAIN.after(self.failures);
+            self.again_at = Some(now() + Millis::try_from(wait.as_millis()).unwrap_or(30_000));
+        }
+        let text = stop.to_string();
+        let news = self.refused.as_ref() != Some(&text);
+        self.refused = Some(text.clone());
+        (first && news).then(|| HistoryEntry {
+            release: self.aimed().cloned(),
+            reason: Some(text),
+            detected_at: self.channel.as_ref().and_then(|c| c.detected_at.clone()),
+            ..history::entry(HistoryEvent::Refused)
+        })
+    }
+}
+
+impl Drop for ReleaseWatch {
+    fn drop(&mut self) {
+        if let Some((task, _)) = self.preflight.take() {
+            task.abort();
+        }
+    }
+}
