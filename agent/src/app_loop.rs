@@ -17,19 +17,25 @@ use crate::decide::{self, Decision, Machine, Note};
 use crate::history::{self, History};
 use crate::ledger::Ledger;
 use crate::look::Look;
-use crate::observed::Observed;
+use crate::observed::{Millis, Observed};
 use crate::preflight::Stop;
-use crate::probers::Probers;
+use crate::probers::{Passed, Probers};
 use crate::release_watch::ReleaseWatch;
 use crate::runtime::Runtime;
 use crate::shared::{AppView, Intent, Mail, Shared};
+use crate::startups::{self, StartUp, Startups};
 use crate::state::{AppState, Phase};
-use crate::{intents, live_files, report};
+use crate::{create, intents, live_files, outcome, preparation, report};
 
 /// Between looks at an Engine that does not answer, and between calls of a Compose that fails.
 const AGAIN: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
 /// A loop that waits for nothing in particular looks again after this.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// Between attempts to make containers again that somebody removed, milliseconds.
+const RECREATION_PAUSE: Millis = 30_000;
+/// What starts took in the past, in the app's directory.
+const STARTUPS: &str = "startups.json";
 
 /// One app.
 #[derive(Debug)]
@@ -45,6 +51,8 @@ pub struct AppLoop {
     gap: bool,
     newest: ReleaseWatch,
     probers: Probers,
+    startups: Startups,
+    startups_are_news: bool,
     engine_failures: u32,
     step_failures: u32,
 }
@@ -59,6 +67,8 @@ impl AppLoop {
             look: Look::new(app.clone()),
             newest: ReleaseWatch::new(app.clone(), Rc::clone(&shared)),
             probers: Probers::new(Rc::clone(&shared)),
+            startups: startups::load(&shared.layout.agent_app(&app).join(STARTUPS)),
+            startups_are_news: false,
             app,
             shared,
             mail,
@@ -103,7 +113,7 @@ impl AppLoop {
     /// One turn: none means look again at once.
     async fn turn(&mut self) -> Result<Option<Duration>> {
         let seen = self.look.fresh(&self.shared.engine).await?.clone();
-        self.runtime.note(&seen, self.gap);
+        self.runtime.note(&seen, self.gap, self.state.current().map(|g| &g.deployment), now());
         self.gap = false;
         if let Some(entry) = self.newest.take().await
             && let Err(error) = self.record(entry)
@@ -117,28 +127,37 @@ impl AppLoop {
             tracing::warn!(LANDFALL_APP = %self.app, "cannot write what is wanted: {error:#}");
         }
         let decision = {
-            let cpus = self.shared.machine.borrow().cpus;
             let machine = Machine {
                 app: self.app.as_str(),
                 boot: &self.shared.boot,
-                starts_at_once: usize::try_from(cpus / 2).unwrap_or(1).max(1),
+                budget: startups::budget(self.shared.machine.borrow().cpus),
+                startups: &self.startups,
                 probation: self.shared.probation,
             };
             decide::decide(machine, &self.state, &seen, &self.runtime, self.newest.candidate(), now())
         };
         match decision {
             Decision::Do(step) => {
-                self.probers.stop();
                 self.execute(&step, &seen).await?;
                 Ok(None)
             }
             Decision::Prepare => self.prepare().await,
+            Decision::RemoveNetwork(name) => {
+                if let Err(error) = self.shared.engine.remove_network(&name).await {
+                    tracing::warn!(LANDFALL_APP = %self.app, "network `{name}` is left behind, remove it by hand: {error:#}");
+                }
+                self.move_to(decide::network_removed(&self.state, &name), None).await?;
+                Ok(None)
+            }
             Decision::Move(state, note) => {
                 self.move_to(*state, note.map(|n| *n)).await?;
                 Ok(None)
             }
             Decision::Wait { until, probe, why } => {
-                self.probers.keep(&probe, &seen);
+                self.probers.keep(&probe, &seen, &self.startups);
+                if probe.is_empty() {
+                    self.keep_startups();
+                }
                 self.show(why);
                 let wait = until.map_or(IDLE, |at| Duration::from_millis(u64::try_from(at - now()).unwrap_or(0)));
                 let again = self
@@ -156,7 +175,7 @@ impl AppLoop {
             | Step::Rename { id, .. }
             | Step::Start { id }
             | Step::Restart { id, .. }
-            | Step::Remove { id } => id,
+            | Step::Remove { id, .. } => id,
         };
         let (service, fresh) = seen.containers.get(id).map_or(("", true), |c| (c.service.as_str(), c.started_at == 0));
         match step {
@@ -164,6 +183,7 @@ impl AppLoop {
             Step::Start { .. } | Step::Restart { .. } => self.runtime.started(id),
             Step::Rename { .. } | Step::Remove { .. } => {}
         }
+        self.probers.stop(id);
         self.look.touch(id.clone());
         let done = self.shared.engine.execute(step).await;
         if let (Step::Start { .. }, Err(error)) = (step, &done) {
@@ -179,7 +199,7 @@ impl AppLoop {
         if let Step::Start { .. } | Step::Restart { .. } = step {
             self.step_failures = 0;
             report::started(&self.app, service, id, fresh);
-            if !fresh && matches!(self.state.phase, Phase::Idle | Phase::Probation { .. } | Phase::Held { .. }) {
+            if !fresh && matches!(self.state.phase, Phase::Idle | Phase::Probation(_) | Phase::Held { .. }) {
                 self.note_restart(service)?;
             }
         }
@@ -199,33 +219,26 @@ impl AppLoop {
 
     /// In a rollout a container that cannot be started ends it; else it is tried again with back-off.
     async fn start_failed(&mut self, service: &str, id: &str, reason: &str) -> Result<()> {
-        let next = decide::start_failed(&self.state, service, id, reason);
+        let next = outcome::start_failed(&self.state, service, id, reason);
         match next {
             Some((state, note)) => self.move_to(state, Some(note)).await,
             None => anyhow::bail!("`{service}` {reason}"),
         }
     }
 
-    /// Has Compose create the new containers beside those that serve, and learns which they are.
+    /// Has Compose create containers beside those that serve, and learns which they are.
     async fn prepare(&mut self) -> Result<Option<Duration>> {
-        let Phase::Preparing { target, scale, .. } = &self.state.phase else { return Ok(None) };
-        let made = if scale.is_empty() {
-            Ok(())
-        } else {
-            let plugin = self.shared.plugin.borrow().clone().map_err(anyhow::Error::msg)?;
-            let file = self.shared.compose_file(&self.app, &target.id);
-            plugin.prepare(&file, &self.app, scale).await
-        };
+        let made = create::create(&self.shared, &self.app, &self.state).await;
         self.look.forget();
         let seen = self.look.fresh(&self.shared.engine).await?.clone();
-        let failure = match (made, decide::prepared(&self.state, &seen)) {
+        let failure = match (made, preparation::prepared(&self.state, &seen)) {
             // A call that failed and still left everything there has done its work.
             (_, Ok((state, note))) => {
                 self.step_failures = 0;
                 self.move_to(state, Some(note)).await?;
                 return Ok(None);
             }
-            (Err(error), Err(_)) => error.to_string(),
+            (Err(error), Err(_)) => format!("{error:#}"),
             (Ok(()), Err(missing)) => missing,
         };
         self.step_failures += 1;
@@ -233,12 +246,17 @@ impl AppLoop {
             return Ok(Some(AGAIN.after(self.step_failures)));
         }
         self.step_failures = 0;
-        let stop = Stop::Later(format!("Compose could not create the new containers: {failure}"));
-        if let Some(entry) = self.newest.give_up(&stop) {
-            self.record(entry)?;
+        if self.state.recreation.is_some() {
+            tracing::error!(LANDFALL_APP = %self.app, "containers that were removed cannot be made again, trying later: {failure}");
+            self.runtime.recreation_failed(now() + RECREATION_PAUSE);
+        } else {
+            let stop = Stop::Later(format!("Compose could not create the new containers: {failure}"));
+            if let Some(entry) = self.newest.give_up(&stop) {
+                self.record(entry)?;
+            }
         }
-        let idle = AppState { phase: Phase::Idle, ..self.state.clone() };
-        self.move_to(idle, None).await?;
+        let (state, note) = preparation::could_not_prepare(&self.state, &failure);
+        self.move_to(state, note).await?;
         Ok(None)
     }
 
@@ -271,7 +289,7 @@ impl AppLoop {
         for (service, spec) in &live.deployment.services {
             for id in live.ids(service) {
                 let Ok(cap) = self.shared.engine.memory_cap(id).await else { continue };
-                if spec.spec != "adopted" && u64::try_from(cap).unwrap_or(0) != spec.memory {
+                if spec.spec != preparation::ADOPTED && u64::try_from(cap).unwrap_or(0) != spec.memory {
                     tracing::warn!(
                         LANDFALL_APP = %self.app, LANDFALL_SERVICE = %service,
                         "`{service}` has a memory cap of {cap} bytes in place of {}: publish the release again", spec.memory
@@ -315,7 +333,7 @@ impl AppLoop {
                 None => std::future::pending().await,
             },
             // A prober that said yes: the gate is open from now on.
-            id = self.probers.passed() => self.runtime.probe_passed(&id, now()),
+            passed = self.probers.passed() => self.probe_passed(&passed),
             () = tokio::time::sleep(pause) => {}
         }
         self.drain_mail();
@@ -329,8 +347,34 @@ impl AppLoop {
                 break;
             }
         }
-        while let Some(id) = self.probers.passed_already() {
-            self.runtime.probe_passed(&id, now());
+        while let Some(passed) = self.probers.passed_already() {
+            self.probe_passed(&passed);
+        }
+    }
+
+    /// Opens the gate, and learns from the start where its price is known.
+    fn probe_passed(&mut self, passed: &Passed) {
+        let Some(container) = self.look.last().containers.get(&passed.id) else { return };
+        if container.started_at != passed.started_at {
+            return;
+        }
+        match passed.cpu {
+            None => self.runtime.probe_passed(&passed.id, now()),
+            Some(cpu) => {
+                let Some(well) = self.runtime.well_since(container) else { return };
+                let start = StartUp { took: well - passed.started_at, cpu };
+                self.startups_are_news |= self.startups.learn(&container.service, start);
+            }
+        }
+    }
+
+    fn keep_startups(&mut self) {
+        if !std::mem::take(&mut self.startups_are_news) {
+            return;
+        }
+        let path = self.shared.layout.agent_app(&self.app).join(STARTUPS);
+        if let Err(error) = startups::save(&path, &self.startups) {
+            tracing::warn!(LANDFALL_APP = %self.app, "cannot keep what starts took: {error}");
         }
     }
 

@@ -30,6 +30,8 @@ pub struct HostContext {
     pub memory_of_other_apps: u64,
     /// Volumes without a name of our own that containers hand over: service, path in the container, volume name.
     pub handed_volumes: BTreeMap<String, BTreeMap<String, String>>,
+    /// Networks of what is live, by key.
+    pub live_networks: BTreeMap<String, crate::networks::LiveNetwork>,
 }
 
 /// How many processes where the file does not say.

@@ -192,16 +192,16 @@ impl ComposePlugin {
     }
 
     /// Creates the containers of these services, stopped, beside those that serve; `scale` counts those that exist too.
-    /// Touches nothing that exists; repeating it is a no-op.
+    /// Touches nothing that exists; repeating it is a no-op. The files lie in one directory, and merge in order.
     pub async fn prepare(
         &self,
-        final_yaml: &Path,
+        files: &[PathBuf],
         app: &AppName,
         scale: &BTreeMap<String, u32>,
     ) -> Result<(), ComposeFailure> {
-        let directory = final_yaml.parent().unwrap_or(Path::new("/"));
+        let directory = files.first().and_then(|file| file.parent()).unwrap_or(Path::new("/"));
         let mut arguments = vec!["--ansi=never".to_owned(), "--progress=plain".to_owned()];
-        arguments.extend(project_arguments(&[final_yaml.to_owned()], directory, app));
+        arguments.extend(project_arguments(files, directory, app));
         arguments.extend("up --no-start --no-deps --no-recreate --pull never".split(' ').map(str::to_owned));
         arguments
             .extend(scale.iter().flat_map(|(service, count)| ["--scale".to_owned(), format!("{service}={count}")]));

@@ -4,10 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::observed::{Container, Health, Millis, Observed, RunState};
+use crate::judge::{self, Judged};
+use crate::observed::{Container, Millis, Observed, RunState};
 use crate::order::start_order;
+use crate::place;
 use crate::runtime::Runtime;
-use crate::spec::{Condition, Order, RestartCondition, ServiceSpec};
+use crate::spec::{Condition, ServiceSpec};
+use crate::startups::Startups;
 use crate::state::{Generation, completion_key};
 
 /// A change to one container. Each can be repeated: doing it twice is doing it once.
@@ -43,6 +46,8 @@ pub enum Step {
     Remove {
         /// Container id.
         id: String,
+        /// Its volumes without a name go with it.
+        with_volumes: bool,
     },
 }
 
@@ -103,8 +108,10 @@ pub struct View<'a> {
     pub completed: &'a BTreeSet<String>,
     /// The kernel's boot id.
     pub boot: &'a str,
-    /// How many containers may be on their way up at once.
-    pub starts_at_once: usize,
+    /// What starts took in the past.
+    pub startups: &'a Startups,
+    /// What simultaneous starts may ask of the machine in a cold start, in thousandths of a core.
+    pub budget: Millis,
     /// What is being done.
     pub mode: Mode,
     /// Now.
@@ -113,7 +120,7 @@ pub struct View<'a> {
 
 /// How a service stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Standing {
+pub(crate) enum Standing {
     /// It serves (or completed).
     Well,
     /// Up, not yet judged healthy.
@@ -123,21 +130,22 @@ enum Standing {
 }
 
 /// What one look at a service says.
-enum Look {
+pub(crate) enum Look {
     Stands(Standing),
     Act(Next),
 }
 
+impl Look {
+    pub(crate) fn waits(until: Option<Millis>, why: impl Into<String>) -> Self {
+        Self::Stands(Standing::Waiting { until, why: why.into() })
+    }
+}
+
 /// The next thing to do.
 pub fn converge(view: &View<'_>) -> Next {
-    let order = start_order(&view.target.deployment);
+    let order = start_order(&view.target.deployment, view.startups);
+    let load = order.iter().map(|name| load_of(view, name)).sum();
     let mut standing: BTreeMap<&str, Standing> = BTreeMap::new();
-    let mut starting = 0_usize;
-    // Services on their way up count first, so that the limit on simultaneous starts sees all of them.
-    for name in &order {
-        let ids = view.target.ids(name);
-        starting += ids.iter().filter(|id| on_its_way(view, id)).count();
-    }
     for name in &order {
         let Some(spec) = view.target.deployment.services.get(*name) else { continue };
         let blocked = spec.depends_on.iter().find_map(|edge| {
@@ -149,7 +157,7 @@ pub fn converge(view: &View<'_>) -> Next {
             };
             (!well).then_some(edge.service.as_str())
         });
-        match look(view, name, spec, blocked, starting) {
+        match look(view, name, spec, blocked, load) {
             Look::Act(next) => return next,
             Look::Stands(stands) => {
                 standing.insert(name, stands);
@@ -162,11 +170,12 @@ pub fn converge(view: &View<'_>) -> Next {
     summary(&standing)
 }
 
-fn on_its_way(view: &View<'_>, id: &str) -> bool {
-    view.seen
-        .containers
-        .get(id)
-        .is_some_and(|c| c.runs() && c.check.is_some() && c.health != Health::Healthy && !view.runtime.gate_open(c))
+/// What a service that is on its way up asks of the machine, in thousandths of a core.
+fn load_of(view: &View<'_>, name: &str) -> Millis {
+    let patience = view.startups.patience(name);
+    let containers = view.target.ids(name).iter().filter_map(|id| view.seen.containers.get(id));
+    let starting = containers.filter(|c| judge::on_its_way(view, c) && view.now - c.started_at < patience).count();
+    Millis::try_from(starting).unwrap_or(0) * view.startups.demand(name)
 }
 
 fn summary(standing: &BTreeMap<&str, Standing>) -> Next {
@@ -197,176 +206,67 @@ fn stop_strangers(view: &View<'_>, standing: &BTreeMap<&str, Standing>) -> Optio
     if view.mode == Mode::Supervise || standing.values().any(|s| *s != Standing::Well) {
         return None;
     }
-    view.seen
-        .containers
-        .values()
-        .find(|c| c.runs() && !view.target.deployment.services.contains_key(&c.service))
-        .map(|c| Step::Stop { id: c.id.clone(), grace: 10 })
+    let stranger = |c: &&Container| c.runs() && !view.target.deployment.services.contains_key(&c.service);
+    view.seen.containers.values().find(stranger).map(|c| Step::Stop { id: c.id.clone(), grace: place::STRANGERS_GRACE })
 }
 
-fn look(view: &View<'_>, name: &str, spec: &ServiceSpec, blocked: Option<&str>, starting: usize) -> Look {
+fn look(view: &View<'_>, name: &str, spec: &ServiceSpec, blocked: Option<&str>, load: Millis) -> Look {
     let ids = view.target.ids(name);
     if spec.one_shot {
         return look_at_one_shot(view, name, spec, ids, blocked);
     }
-    let mut all_well = true;
+    let mut unwell = 0_u32;
+    let mut waits = None;
     let mut probe = Vec::new();
     let mut until = Millis::MAX;
     for (index, id) in ids.iter().enumerate() {
         let Some(container) = view.seen.containers.get(id) else {
             return missing(view, name, id);
         };
-        if let Some(look) = take_over(view, name, spec, index, container, blocked, starting) {
-            return look;
+        let turn = place::Turn { name, spec, index, blocked, load, unwell };
+        match place::take_over(view, turn, container) {
+            Some(Look::Act(next)) => return Look::Act(next),
+            // One replica that waits does not keep another from being judged.
+            Some(Look::Stands(stands)) => {
+                unwell += 1;
+                waits.get_or_insert(stands);
+                continue;
+            }
+            None => {}
         }
-        match judge(view, container) {
-            Judged::Well => {}
+        if let Some(step) = judge::after_dependency(view, spec, container) {
+            return Look::Act(Next::Do(step));
+        }
+        match judge::judge(view, container) {
+            Judged::Well => {
+                if let Some(look) = place::retire_replaced(view, turn) {
+                    return look;
+                }
+            }
             Judged::Starting(end) => {
-                all_well = false;
+                unwell += 1;
                 probe.push(id.clone());
                 until = until.min(end);
             }
-            Judged::Ill(reason) => return ill(view, name, spec, container, reason),
+            Judged::Ill(reason) => return judge::ill(view, name, spec, container, reason),
         }
     }
-    if !all_well {
+    // What is up is probed first; what waits for its turn is looked at again when that is done.
+    if !probe.is_empty() {
         return Look::Stands(Standing::Up { probe, until });
     }
-    retire_old(view, name, spec).unwrap_or(Look::Stands(Standing::Well))
+    if let Some(stands) = waits {
+        return Look::Stands(stands);
+    }
+    place::retire_old(view, name, spec).unwrap_or(Look::Stands(Standing::Well))
 }
 
 fn missing(view: &View<'_>, name: &str, id: &str) -> Look {
     let reason = format!("its container {} is gone", &id[..id.len().min(12)]);
     match view.mode {
-        Mode::Supervise => Look::Stands(Standing::Waiting { until: None, why: reason }),
+        Mode::Supervise => Look::waits(None, reason),
         Mode::Forward | Mode::Back => Look::Act(Next::Failed { service: name.to_owned(), id: None, reason }),
     }
-}
-
-/// Brings one replica up in its place: the old one stopped, the names exchanged, the new one started.
-fn take_over(
-    view: &View<'_>,
-    name: &str,
-    spec: &ServiceSpec,
-    index: usize,
-    container: &Container,
-    blocked: Option<&str>,
-    starting: usize,
-) -> Option<Look> {
-    let place = format!("{}-{name}-{}", view.app, index + 1);
-    let start_first = spec.order == Order::StartFirst && view.mode != Mode::Supervise;
-    let up = container.runs();
-    if !up {
-        if let Some(by) = blocked {
-            return Some(Look::Stands(Standing::Waiting { until: None, why: format!("waits for `{by}`") }));
-        }
-        if let Some(look) = may_start(view, name, spec, container) {
-            return Some(look);
-        }
-        if !start_first && let Some(old) = others(view, name).find(|c| c.runs()) {
-            return Some(Look::Act(Next::Do(stop(old, spec))));
-        }
-        if view.mode == Mode::Supervise && starting >= view.starts_at_once {
-            return Some(Look::Stands(Standing::Waiting { until: None, why: "waits for its turn".to_owned() }));
-        }
-    }
-    // Names are exchanged before a stop-first start, and only after the new one is healthy with start-first.
-    if container.name != place && (!start_first || (up && matches!(judge(view, container), Judged::Well))) {
-        if let Some(holder) = view.seen.named(&place) {
-            return Some(Look::Act(Next::Do(Step::Rename {
-                id: holder.id.clone(),
-                to: spare_name(view, &place, holder),
-            })));
-        }
-        return Some(Look::Act(Next::Do(Step::Rename { id: container.id.clone(), to: place })));
-    }
-    (!up).then(|| Look::Act(Next::Do(Step::Start { id: container.id.clone() })))
-}
-
-/// Whether a container that is down may be started now.
-fn may_start(view: &View<'_>, name: &str, spec: &ServiceSpec, container: &Container) -> Option<Look> {
-    let RunState::Exited { code, out_of_memory } = container.state else { return None };
-    let exits = view.runtime.exits(&container.id);
-    if exits == 0 {
-        return None;
-    }
-    let what = if out_of_memory {
-        format!("was killed for memory (exit code {code})")
-    } else {
-        format!("exited with code {code}")
-    };
-    let fresh = !view.neighbours.contains(container.id.as_str());
-    if view.mode == Mode::Forward && fresh {
-        return Some(Look::Act(Next::Failed {
-            service: name.to_owned(),
-            id: Some(container.id.clone()),
-            reason: what,
-        }));
-    }
-    let never = match spec.restart.condition {
-        RestartCondition::Any => false,
-        RestartCondition::OnFailure => code == 0,
-        RestartCondition::None => true,
-    };
-    if never || spec.restart.max_attempts.is_some_and(|most| exits > most) {
-        return Some(Look::Stands(Standing::Waiting { until: None, why: format!("{what} and is not restarted") }));
-    }
-    let due = view.runtime.due(container, &spec.restart);
-    (due > view.now).then(|| {
-        Look::Stands(Standing::Waiting { until: Some(due), why: format!("{what}, restart number {exits} is due") })
-    })
-}
-
-/// Containers of the service that are not the target's and that ran: the other generation.
-fn others<'a>(view: &'a View<'_>, name: &'a str) -> impl Iterator<Item = &'a Container> {
-    view.seen.of_service(name).filter(move |c| !view.target.ids(name).contains(&c.id) && c.state != RunState::Created)
-}
-
-fn spare_name(view: &View<'_>, place: &str, holder: &Container) -> String {
-    let plain = format!("{place}-prev");
-    if view.seen.named(&plain).is_none() { plain } else { format!("{plain}-{}", &holder.id[..holder.id.len().min(8)]) }
-}
-
-fn stop(container: &Container, spec: &ServiceSpec) -> Step {
-    Step::Stop { id: container.id.clone(), grace: i64::try_from(spec.stop_grace.as_secs()).unwrap_or(i64::MAX) }
-}
-
-/// With start-first the old ones stop when all new ones are well; surplus replicas stop in any order.
-fn retire_old(view: &View<'_>, name: &str, spec: &ServiceSpec) -> Option<Look> {
-    others(view, name).find(|c| c.runs()).map(|old| Look::Act(Next::Do(stop(old, spec))))
-}
-
-enum Judged {
-    Well,
-    Starting(Millis),
-    Ill(String),
-}
-
-fn judge(view: &View<'_>, container: &Container) -> Judged {
-    let Some(check) = &container.check else { return Judged::Well };
-    if container.health == Health::Unhealthy {
-        return Judged::Ill("its health check fails".to_owned());
-    }
-    if container.health == Health::Healthy || view.runtime.gate_open(container) {
-        return Judged::Well;
-    }
-    let end = container.started_at + check.deadline();
-    if view.now >= end {
-        return Judged::Ill(format!("it was not healthy {} s after its start", check.deadline() / 1000));
-    }
-    Judged::Starting(end)
-}
-
-fn ill(view: &View<'_>, name: &str, spec: &ServiceSpec, container: &Container, reason: String) -> Look {
-    let fresh = !view.neighbours.contains(container.id.as_str());
-    if view.mode != Mode::Supervise && fresh {
-        return Look::Act(Next::Failed { service: name.to_owned(), id: Some(container.id.clone()), reason });
-    }
-    if spec.restart.condition == RestartCondition::None {
-        return Look::Stands(Standing::Waiting { until: None, why: format!("{reason} and is not restarted") });
-    }
-    let grace = i64::try_from(spec.stop_grace.as_secs()).unwrap_or(i64::MAX);
-    Look::Act(Next::Do(Step::Restart { id: container.id.clone(), grace }))
 }
 
 fn look_at_one_shot(view: &View<'_>, name: &str, spec: &ServiceSpec, ids: &[String], blocked: Option<&str>) -> Look {
@@ -379,14 +279,16 @@ fn look_at_one_shot(view: &View<'_>, name: &str, spec: &ServiceSpec, ids: &[Stri
         return ids.first().map_or(Look::Stands(Standing::Well), |id| missing(view, name, id));
     };
     match container.state {
-        RunState::Running => Look::Stands(Standing::Waiting { until: None, why: "is running to its end".to_owned() }),
+        RunState::Running => Look::waits(None, "is running to its end"),
         // Only a run of this spec counts; an exit that we saw end well is its completion.
         RunState::Exited { code: 0, .. }
             if spec.run == crate::spec::Run::WhenChanged || view.runtime.exits(&container.id) > 0 =>
         {
             Look::Act(Next::Completed(key))
         }
-        RunState::Created | RunState::Exited { .. } => take_over(view, name, spec, 0, container, blocked, 0)
-            .unwrap_or(Look::Stands(Standing::Waiting { until: None, why: "is to run".to_owned() })),
+        RunState::Created | RunState::Exited { .. } => {
+            let turn = place::Turn { name, spec, index: 0, blocked, load: 0, unwell: 0 };
+            place::take_over(view, turn, container).unwrap_or(Look::waits(None, "is to run"))
+        }
     }
 }

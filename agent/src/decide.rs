@@ -4,20 +4,21 @@
 //! `Idle -> Preparing -> Rolling -> Monitoring -> Probation -> Idle`; from `Rolling`, `Monitoring` and `Probation` also
 //! `-> RollingBack -> Idle`, and `-> Held` where the way back failed too or the file asks for a person.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use landfall_core::protocol::HistoryEvent;
 
 use crate::converge::{Mode, Next, Step, View, converge};
-use crate::observed::{Health, Millis, Observed, RunState};
+use crate::observed::{Container, Millis, Observed, RunState};
+use crate::outcome;
+use crate::preparation;
 use crate::runtime::Runtime;
 use crate::spec::Deployment;
-use crate::state::{AppState, Attempt, Generation, Phase, Quarantine};
+use crate::startups::Startups;
+use crate::state::{AppState, Armed, Attempt, Generation, Phase};
 
 /// How long the old containers are kept after a deployment went live.
 pub const PROBATION: Millis = 300_000;
-/// Exits within probation that count as a crash loop.
-const CRASH_LOOP: u32 = 2;
 
 /// A deployment that passed preflight: everything it needs is on this VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +36,10 @@ pub struct Machine<'a> {
     pub app: &'a str,
     /// The kernel's boot id.
     pub boot: &'a str,
-    /// How many containers may be on their way up at once in a cold start.
-    pub starts_at_once: usize,
+    /// What simultaneous starts may ask of the machine in a cold start, in thousandths of a core.
+    pub budget: Millis,
+    /// What starts took in the past.
+    pub startups: &'a Startups,
     /// How long the way back stays armed, milliseconds.
     pub probation: Millis,
 }
@@ -63,8 +66,10 @@ pub struct Note {
 pub enum Decision {
     /// A change to one container.
     Do(Step),
-    /// Have Compose create the new containers, then call [`prepared`].
+    /// Have Compose create what [`preparation::wanted`] says, then call [`preparation::prepared`].
     Prepare,
+    /// Remove a network that nothing needs any more, once, then remember that it was tried.
+    RemoveNetwork(String),
     /// Remember this (ledger first), then decide again.
     Move(Box<AppState>, Option<Box<Note>>),
     /// Nothing, until then or until something happens.
@@ -102,22 +107,31 @@ pub fn decide(
             runtime,
             completed: &state.completed,
             boot: machine.boot,
-            starts_at_once: machine.starts_at_once,
+            startups: machine.startups,
+            budget: machine.budget,
             mode,
             now,
         })
     };
     let none = BTreeSet::new();
+    if state.recreation.is_some() {
+        return Decision::Prepare;
+    }
+    if supervised(&state.phase)
+        && let Some(decision) = preparation::replace_missing(state, seen, runtime, now)
+    {
+        return decision;
+    }
     match &state.phase {
         Phase::Preparing { .. } => Decision::Prepare,
         Phase::Rolling { target, from, attempt } => {
             let neighbours = from.as_ref().map(Generation::all_ids).unwrap_or_default();
             match run(target, Mode::Forward, &neighbours) {
                 Next::Failed { service, id, reason } => {
-                    fail(state, target, from.as_ref(), attempt, &service, id, &reason)
+                    outcome::fail(state, target, from.as_ref(), attempt, &service, id, &reason)
                 }
                 Next::Settled => {
-                    let until = now + monitor_window(target, from.as_ref());
+                    let until = now + outcome::monitor_window(target, from.as_ref());
                     let phase = Phase::Monitoring {
                         target: target.clone(),
                         from: from.clone(),
@@ -133,9 +147,9 @@ pub fn decide(
             let neighbours = from.as_ref().map(Generation::all_ids).unwrap_or_default();
             match run(target, Mode::Forward, &neighbours) {
                 Next::Failed { service, id, reason } => {
-                    fail(state, target, from.as_ref(), attempt, &service, id, &reason)
+                    outcome::fail(state, target, from.as_ref(), attempt, &service, id, &reason)
                 }
-                Next::Settled if now >= *until => commit(machine, state, target, from.as_ref(), attempt, now),
+                Next::Settled if now >= *until => outcome::commit(machine, state, target, from.as_ref(), attempt, now),
                 Next::Settled => Decision::Wait {
                     until: Some(*until),
                     probe: Vec::new(),
@@ -147,43 +161,61 @@ pub fn decide(
         Phase::RollingBack { failed, to, reason, attempt } => match to {
             Some(to) => match run(to, Mode::Back, &none) {
                 Next::Failed { service, id, reason: second } => {
-                    hold_after_failed_return(state, to, &service, id, reason, &second)
+                    outcome::hold_after_failed_return(state, to, &service, id, reason, &second)
                 }
-                Next::Settled => returned(state, failed, Some(to), reason, attempt),
+                Next::Settled => outcome::returned(state, failed, Some(to), reason, attempt),
                 next => plain(state, next),
             },
-            None => stop_all_of(seen, failed).unwrap_or_else(|| returned(state, failed, None, reason, attempt)),
+            None => outcome::stop_all_of(seen, failed)
+                .unwrap_or_else(|| outcome::returned(state, failed, None, reason, attempt)),
         },
         Phase::Idle => idle(state, seen, candidate, |target| run(target, Mode::Supervise, &none)),
-        Phase::Probation { from, attempt, until } => {
-            if let Some(decision) = probation_failed(state, seen, runtime, from, attempt) {
+        Phase::Probation(armed) => {
+            if let Some(decision) = outcome::probation_failed(state, seen, runtime, armed) {
                 return decision;
             }
-            if now >= *until {
-                return end_probation(state, from, attempt);
+            if now >= armed.until {
+                return outcome::end_probation(state, armed);
             }
-            if candidate.is_some_and(|c| wants(state, c)) {
-                return end_probation(state, from, attempt);
+            if let Some(candidate) = candidate.filter(|c| wants(state, c)) {
+                return preparation::begin(state, seen, candidate);
             }
-            state.live.as_ref().map_or(Decision::Wait { until: Some(*until), probe: Vec::new(), why: None }, |live| {
-                match plain(state, run(live, Mode::Supervise, &none)) {
-                    Decision::Wait { until: other, probe, why } => {
-                        Decision::Wait { until: Some(other.map_or(*until, |o| o.min(*until))), probe, why }
-                    }
-                    decision => decision,
-                }
-            })
+            probation(state, armed, |target| run(target, Mode::Supervise, &none))
         }
-        Phase::Held { reason, ends_when_well, .. } => match &state.live {
-            Some(live) => match run(live, Mode::Supervise, &none) {
-                Next::Settled if *ends_when_well => {
-                    Decision::Move(Box::new(AppState { phase: Phase::Idle, ..state.clone() }), None)
-                }
-                Next::Settled => Decision::Wait { until: None, probe: Vec::new(), why: Some(reason.clone()) },
-                next => plain(state, next),
-            },
-            None => Decision::Wait { until: None, probe: Vec::new(), why: Some(reason.clone()) },
-        },
+        Phase::Held { reason, ends_when_well, .. } => {
+            held(state, reason, *ends_when_well, |target| run(target, Mode::Supervise, &none))
+        }
+    }
+}
+
+fn held(state: &AppState, reason: &str, ends_when_well: bool, supervise: impl Fn(&Generation) -> Next) -> Decision {
+    let stays = Decision::Wait { until: None, probe: Vec::new(), why: Some(reason.to_owned()) };
+    match state.live.as_ref().map(supervise) {
+        Some(Next::Settled) if ends_when_well => {
+            Decision::Move(Box::new(AppState { phase: Phase::Idle, ..state.clone() }), None)
+        }
+        None | Some(Next::Settled) => stays,
+        Some(next) => plain(state, next),
+    }
+}
+
+/// Whether containers that are gone are made again: not in the middle of a swap, where it is the new release's failure.
+fn supervised(phase: &Phase) -> bool {
+    match phase {
+        Phase::Idle | Phase::Probation(_) | Phase::Held { .. } | Phase::RollingBack { .. } => true,
+        Phase::Preparing { .. } | Phase::Rolling { .. } | Phase::Monitoring { .. } => false,
+    }
+}
+
+fn probation(state: &AppState, armed: &Armed, supervise: impl Fn(&Generation) -> Next) -> Decision {
+    let Some(live) = &state.live else {
+        return Decision::Wait { until: Some(armed.until), probe: Vec::new(), why: None };
+    };
+    match plain(state, supervise(live)) {
+        Decision::Wait { until: other, probe, why } => {
+            Decision::Wait { until: Some(other.map_or(armed.until, |o| o.min(armed.until))), probe, why }
+        }
+        decision => decision,
     }
 }
 
@@ -225,11 +257,14 @@ fn idle(
         return Decision::Do(if container.runs() {
             Step::Stop { id: container.id.clone(), grace: 10 }
         } else {
-            Step::Remove { id: container.id.clone() }
+            remove(container)
         });
     }
     if !state.to_remove.is_empty() {
         return Decision::Move(Box::new(AppState { to_remove: BTreeSet::new(), ..state.clone() }), None);
+    }
+    if let Some(network) = state.networks_to_remove.first() {
+        return Decision::RemoveNetwork(network.clone());
     }
     let kept = state.live.as_ref().map(Generation::all_ids).unwrap_or_default();
     let leftover = seen
@@ -237,10 +272,10 @@ fn idle(
         .values()
         .find(|c| c.state == RunState::Created && c.spec.is_some() && !kept.contains(c.id.as_str()));
     if let Some(container) = leftover {
-        return Decision::Do(Step::Remove { id: container.id.clone() });
+        return Decision::Do(remove(container));
     }
     if let Some(candidate) = candidate.filter(|c| wants(state, c)) {
-        return prepare(state, seen, candidate);
+        return preparation::begin(state, seen, candidate);
     }
     state
         .live
@@ -248,345 +283,14 @@ fn idle(
         .map_or(Decision::Wait { until: None, probe: Vec::new(), why: None }, |live| plain(state, supervise(live)))
 }
 
-/// Whose containers stay as they are: spec and number agree, and all of them are there.
-fn unchanged(state: &AppState, seen: &Observed, target: &Deployment, service: &str) -> Option<Vec<String>> {
-    let spec = target.services.get(service)?;
-    let ids: Vec<String> = if let Some(live) = &state.live {
-        let same =
-            live.deployment.services.get(service).is_some_and(|s| s.spec == spec.spec && s.replicas == spec.replicas);
-        same.then(|| live.ids(service).to_vec())?
-    } else {
-        let mut ours: Vec<_> = seen.of_service(service).filter(|c| c.spec.as_ref() == Some(&spec.spec)).collect();
-        ours.sort_by(|a, b| a.name.cmp(&b.name));
-        ours.into_iter().map(|c| c.id.clone()).collect()
-    };
-    (ids.len() == spec.replicas as usize && ids.iter().all(|id| seen.containers.contains_key(id))).then_some(ids)
+/// What was made by hand may hold data that nobody named: only our own containers take their volumes with them.
+fn remove(container: &Container) -> Step {
+    Step::Remove { id: container.id.clone(), with_volumes: container.spec.is_some() }
 }
 
-fn prepare(state: &AppState, seen: &Observed, candidate: &Candidate) -> Decision {
-    let target = &candidate.deployment;
-    let mut existing = BTreeMap::new();
-    let mut scale = BTreeMap::new();
-    for (service, spec) in &target.services {
-        if unchanged(state, seen, target, service).is_none() {
-            let ids: Vec<String> = seen.of_service(service).map(|c| c.id.clone()).collect();
-            let count = u32::try_from(ids.len()).unwrap_or(u32::MAX).saturating_add(spec.replicas);
-            existing.insert(service.clone(), ids);
-            scale.insert(service.clone(), count);
-        }
-    }
-    let phase = Phase::Preparing { target: target.clone(), existing, scale, attempt: candidate.attempt.clone() };
-    let mut next = AppState { phase, ..state.clone() };
-    next.quarantine.remove(&target.id);
-    Decision::Move(Box::new(next), None)
-}
-
-/// After Compose created the new containers: which they are. The error says what is missing.
-pub fn prepared(state: &AppState, seen: &Observed) -> Result<(AppState, Note), String> {
-    let Phase::Preparing { target, existing, attempt, .. } = &state.phase else {
-        return Err("nothing is being prepared".to_owned());
-    };
-    let mut containers = BTreeMap::new();
-    for (service, spec) in &target.services {
-        let ids = if let Some(old) = existing.get(service) {
-            let mut new: Vec<_> = seen.of_service(service).filter(|c| !old.contains(&c.id)).collect();
-            new.sort_by(|a, b| a.name.len().cmp(&b.name.len()).then(a.name.cmp(&b.name)));
-            if new.len() != spec.replicas as usize {
-                return Err(format!("`{service}` has {} new containers, {} were asked for", new.len(), spec.replicas));
-            }
-            new.into_iter().map(|c| c.id.clone()).collect()
-        } else {
-            unchanged(state, seen, target, service).ok_or_else(|| format!("a container of `{service}` went away"))?
-        };
-        containers.insert(service.clone(), ids);
-    }
-    let target = Generation { deployment: target.clone(), containers };
-    let from = state.live.clone().or_else(|| adopted(&target, existing));
-    let services = existing.keys().cloned().collect();
-    let note = Note {
-        event: HistoryEvent::RolloutStarted,
-        deployment: Some(target.deployment.clone()),
-        reason: None,
-        services,
-        attempt: Some(attempt.clone()),
-        evidence: None,
-    };
-    let phase = Phase::Rolling { target, from, attempt: attempt.clone() };
-    Ok((AppState { phase, ..state.clone() }, note))
-}
-
-/// A project that ran before Landfall: its containers as the generation to go back to, in the new release's order.
-fn adopted(target: &Generation, existing: &BTreeMap<String, Vec<String>>) -> Option<Generation> {
-    let found: BTreeMap<String, Vec<String>> =
-        existing.iter().filter(|(_, ids)| !ids.is_empty()).map(|(s, ids)| (s.clone(), ids.clone())).collect();
-    if found.is_empty() {
-        return None;
-    }
-    let mut deployment = target.deployment.clone();
-    deployment.services.retain(|service, _| found.contains_key(service));
-    for (service, spec) in &mut deployment.services {
-        "adopted".clone_into(&mut spec.spec);
-        spec.replicas = found.get(service).map_or(1, |ids| u32::try_from(ids.len()).unwrap_or(1));
-    }
-    let names: BTreeSet<String> = deployment.services.keys().cloned().collect();
-    for spec in deployment.services.values_mut() {
-        spec.depends_on.retain(|edge| names.contains(&edge.service));
-    }
-    deployment.id = landfall_core::ids::deployment_id(&deployment.release, vec!["adopted".to_owned()]);
-    Some(Generation { deployment, containers: found })
-}
-
-fn changed_services(target: &Generation, from: Option<&Generation>) -> Vec<String> {
-    let changed = |service: &&String| from.is_none_or(|f| f.ids(service) != target.ids(service));
-    target.deployment.services.keys().filter(changed).cloned().collect()
-}
-
-fn monitor_window(target: &Generation, from: Option<&Generation>) -> Millis {
-    changed_services(target, from)
-        .iter()
-        .filter_map(|service| target.deployment.services.get(service))
-        .filter(|spec| !spec.one_shot)
-        .map(|spec| Millis::try_from(spec.monitor.as_millis()).unwrap_or(Millis::MAX / 4))
-        .max()
-        .unwrap_or(0)
-}
-
-fn fail(
-    state: &AppState,
-    target: &Generation,
-    from: Option<&Generation>,
-    attempt: &Attempt,
-    service: &str,
-    id: Option<String>,
-    reason: &str,
-) -> Decision {
-    let reason = format!("`{service}`: {reason}");
-    let spec = target.deployment.services.get(service);
+/// A network was removed, or something else still needs it: either way it is not tried again.
+pub fn network_removed(state: &AppState, network: &str) -> AppState {
     let mut next = state.clone();
-    next.quarantine
-        .insert(target.deployment.id.clone(), Quarantine { reason: reason.clone(), sequence: attempt.sequence });
-    let irreversible = changed_services(target, from)
-        .into_iter()
-        .find(|name| target.deployment.services.get(name).is_some_and(|s| s.rollback_hold) && ran(state, target, name));
-    let (event, phase) = if spec.is_some_and(|s| s.pause_on_failure) {
-        next.live = Some(target.clone());
-        let why = format!(
-            "{reason}; the release asks to pause on failure: `landfall rollback` or publish a better one, then `landfall retry`"
-        );
-        (HistoryEvent::Held, Phase::Held { reason: why, ends_when_well: false, way_back: from.cloned() })
-    } else if let Some(step) = irreversible {
-        next.live = Some(target.clone());
-        let why = format!(
-            "{reason}; `{step}` cannot be undone (`rollback: hold`): decide, then `landfall rollback` or `landfall retry`"
-        );
-        (HistoryEvent::Held, Phase::Held { reason: why, ends_when_well: false, way_back: from.cloned() })
-    } else {
-        let phase = Phase::RollingBack {
-            failed: target.clone(),
-            to: from.cloned(),
-            reason: reason.clone(),
-            attempt: attempt.clone(),
-        };
-        (HistoryEvent::RollbackStarted, phase)
-    };
-    next.phase = phase;
-    let note = Note {
-        event,
-        deployment: Some(target.deployment.clone()),
-        reason: Some(reason),
-        services: vec![service.to_owned()],
-        attempt: Some(attempt.clone()),
-        evidence: id,
-    };
-    Decision::Move(Box::new(next), Some(Box::new(note)))
-}
-
-/// Whether an irreversible step has been taken: its completion stands in the state under any boot.
-fn ran(state: &AppState, target: &Generation, service: &str) -> bool {
-    target.deployment.services.get(service).is_some_and(|spec| {
-        state.completed.iter().any(|key| key.starts_with(&format!("{service} {}", spec.spec))) || !spec.one_shot
-    })
-}
-
-fn commit(
-    machine: Machine<'_>,
-    state: &AppState,
-    target: &Generation,
-    from: Option<&Generation>,
-    attempt: &Attempt,
-    now: Millis,
-) -> Decision {
-    let mut next = state.clone();
-    next.live = Some(target.clone());
-    next.phase = match from {
-        Some(from) => Phase::Probation { from: from.clone(), attempt: attempt.clone(), until: now + machine.probation },
-        None => Phase::Idle,
-    };
-    // What an older deployment's one-shots left is not needed once a newer one is live.
-    let specs: BTreeSet<String> =
-        target.deployment.services.iter().map(|(name, spec)| format!("{name} {}", spec.spec)).collect();
-    next.completed.retain(|key| specs.iter().any(|spec| key.starts_with(spec)));
-    let note = Note {
-        event: HistoryEvent::Live,
-        deployment: Some(target.deployment.clone()),
-        reason: None,
-        services: changed_services(target, from),
-        attempt: Some(attempt.clone()),
-        evidence: None,
-    };
-    Decision::Move(Box::new(next), Some(Box::new(note)))
-}
-
-fn end_probation(state: &AppState, from: &Generation, attempt: &Attempt) -> Decision {
-    let mut next = state.clone();
-    next.to_remove = without(from, state.live.as_ref());
-    next.phase = Phase::Idle;
-    let note = Note {
-        event: HistoryEvent::Good,
-        deployment: state.live.as_ref().map(|g| g.deployment.clone()),
-        reason: None,
-        services: Vec::new(),
-        attempt: Some(attempt.clone()),
-        evidence: None,
-    };
-    Decision::Move(Box::new(next), Some(Box::new(note)))
-}
-
-/// A first release that failed has nothing to go back to: all of it is stopped.
-fn stop_all_of(seen: &Observed, failed: &Generation) -> Option<Decision> {
-    let ids = failed.all_ids();
-    let running = seen.containers.values().find(|c| c.runs() && ids.contains(c.id.as_str()))?;
-    Some(Decision::Do(Step::Stop { id: running.id.clone(), grace: 10 }))
-}
-
-fn without(of: &Generation, kept: Option<&Generation>) -> BTreeSet<String> {
-    let kept = kept.map(Generation::all_ids).unwrap_or_default();
-    of.all_ids().into_iter().filter(|id| !kept.contains(id)).map(str::to_owned).collect()
-}
-
-fn probation_failed(
-    state: &AppState,
-    seen: &Observed,
-    runtime: &Runtime,
-    from: &Generation,
-    attempt: &Attempt,
-) -> Option<Decision> {
-    let live = state.live.as_ref()?;
-    let old = from.all_ids();
-    for service in changed_services(live, Some(from)) {
-        if live.deployment.services.get(&service).is_none_or(|s| s.one_shot) {
-            continue;
-        }
-        for id in live.ids(&service).iter().filter(|id| !old.contains(id.as_str())) {
-            let Some(container) = seen.containers.get(id) else { continue };
-            let reason = if container.runs() && container.health == Health::Unhealthy {
-                "its health check fails within probation".to_owned()
-            } else if runtime.exits(id) >= CRASH_LOOP {
-                format!("it exited {} times within probation", runtime.exits(id))
-            } else {
-                continue;
-            };
-            return Some(fail(state, live, Some(from), attempt, &service, Some(id.clone()), &reason));
-        }
-    }
-    None
-}
-
-fn returned(
-    state: &AppState,
-    failed: &Generation,
-    to: Option<&Generation>,
-    reason: &str,
-    attempt: &Attempt,
-) -> Decision {
-    let mut next = state.clone();
-    next.live = to.cloned();
-    next.to_remove = without(failed, to);
-    next.phase = Phase::Idle;
-    let note = Note {
-        event: HistoryEvent::RolledBack,
-        deployment: Some(failed.deployment.clone()),
-        reason: Some(reason.to_owned()),
-        services: changed_services(failed, to),
-        attempt: Some(attempt.clone()),
-        evidence: None,
-    };
-    Decision::Move(Box::new(next), Some(Box::new(note)))
-}
-
-fn hold_after_failed_return(
-    state: &AppState,
-    to: &Generation,
-    service: &str,
-    id: Option<String>,
-    first: &str,
-    second: &str,
-) -> Decision {
-    let reason = format!("{first}; on the way back `{service}`: {second}");
-    let mut next = state.clone();
-    next.live = Some(to.clone());
-    next.phase = Phase::Held { reason: reason.clone(), ends_when_well: true, way_back: None };
-    let note = Note {
-        event: HistoryEvent::Held,
-        deployment: Some(to.deployment.clone()),
-        reason: Some(reason),
-        services: vec![service.to_owned()],
-        attempt: None,
-        evidence: id,
-    };
-    Decision::Move(Box::new(next), Some(Box::new(note)))
-}
-
-/// A container could not be started, three times: in a rollout that is the end of it. None where nothing is rolling.
-pub fn start_failed(state: &AppState, service: &str, id: &str, reason: &str) -> Option<(AppState, Note)> {
-    let decision = match &state.phase {
-        Phase::Rolling { target, from, attempt } | Phase::Monitoring { target, from, attempt, .. } => {
-            fail(state, target, from.as_ref(), attempt, service, Some(id.to_owned()), reason)
-        }
-        Phase::RollingBack { to: Some(to), reason: first, .. } => {
-            hold_after_failed_return(state, to, service, Some(id.to_owned()), first, reason)
-        }
-        Phase::RollingBack { to: None, .. }
-        | Phase::Idle
-        | Phase::Preparing { .. }
-        | Phase::Probation { .. }
-        | Phase::Held { .. } => return None,
-    };
-    match decision {
-        Decision::Move(state, Some(note)) => Some((*state, *note)),
-        Decision::Move(_, None) | Decision::Do(_) | Decision::Prepare | Decision::Wait { .. } => None,
-    }
-}
-
-/// An operator asks to try again: quarantines are lifted, and a hold that waits for a person ends.
-pub fn operator_retry(state: &AppState) -> AppState {
-    let mut next = state.clone();
-    next.quarantine.clear();
-    if let Phase::Held { ends_when_well: false, way_back, .. } = &state.phase {
-        next.to_remove.extend(way_back.iter().flat_map(|from| without(from, state.live.as_ref())));
-        next.phase = Phase::Idle;
-    }
+    next.networks_to_remove.remove(network);
     next
-}
-
-/// An operator asks to return to what ran before. The error says why there is no way back.
-pub fn operator_rollback(state: &AppState, why: &str) -> Result<AppState, &'static str> {
-    let (failed, to, attempt) = match &state.phase {
-        Phase::Probation { from, attempt, .. } => (state.live.clone(), Some(from.clone()), attempt.clone()),
-        Phase::Rolling { target, from, attempt } | Phase::Monitoring { target, from, attempt, .. } => {
-            (Some(target.clone()), from.clone(), attempt.clone())
-        }
-        Phase::Held { way_back: Some(from), .. } => (state.live.clone(), Some(from.clone()), Attempt::default()),
-        Phase::Idle | Phase::Held { way_back: None, .. } | Phase::Preparing { .. } => {
-            return Err(
-                "the containers of the deployment before are gone: publish the old content again, with `landfall publish`",
-            );
-        }
-        Phase::RollingBack { .. } => return Err("a rollback is under way already: watch it with `landfall status`"),
-    };
-    let Some(failed) = failed else { return Err("nothing runs yet") };
-    let mut next = state.clone();
-    next.hold = Some(format!("rolled back by an operator: {why}"));
-    next.phase = Phase::RollingBack { failed, to, reason: format!("an operator asked for it: {why}"), attempt };
-    Ok(next)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use bollard::exec::StartExecResults;
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthConfig, HealthStatusEnum};
+use bollard::models::ContainerStatsResponse;
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
     RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, RestartContainerOptionsBuilder, StatsOptionsBuilder,
@@ -18,14 +18,15 @@ use futures_util::StreamExt as _;
 use landfall_core::ids::{AppName, printable};
 
 use crate::converge::Step;
-use crate::observed::{Check, Container, Health, Millis, Observed, RunState};
+use crate::inspection;
+use crate::observed::{Check, Container, Millis, Observed};
 
 /// Compose's label for the project.
 pub const PROJECT: &str = "com.docker.compose.project";
 /// Compose's label for the service.
 pub const SERVICE: &str = "com.docker.compose.service";
 /// Compose's label on the containers of `docker compose run`: not ours to touch.
-const ONE_OFF: &str = "com.docker.compose.oneoff";
+pub(crate) const ONE_OFF: &str = "com.docker.compose.oneoff";
 /// Our label: the spec hash.
 pub const SPEC: &str = "io.landfall.spec";
 
@@ -112,7 +113,7 @@ impl Engine {
     async fn inspect(&self, id: &str) -> Result<Option<Container>> {
         let look = tokio::time::timeout(CALL, self.docker.inspect_container(id, None)).await;
         match look.map_err(|_| late("inspect a container", CALL))? {
-            Ok(response) => Ok(Some(container(id, response))),
+            Ok(response) => Ok(Some(inspection::container(id, response))),
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(anyhow!(error).context("cannot inspect a container")),
         }
@@ -136,9 +137,9 @@ impl Engine {
                 ("rename", tokio::time::timeout(CALL, self.docker.rename_container(id, options)).await)
             }
             Step::Start { id } => ("start", tokio::time::timeout(CALL, self.docker.start_container(id, None)).await),
-            Step::Remove { id } => {
+            Step::Remove { id, with_volumes } => {
                 // `v`: its anonymous volumes go with it; named ones never do.
-                let options = RemoveContainerOptionsBuilder::new().v(true).build();
+                let options = RemoveContainerOptionsBuilder::new().v(*with_volumes).build();
                 ("remove", tokio::time::timeout(CALL, self.docker.remove_container(id, Some(options))).await)
             }
         };
@@ -148,6 +149,16 @@ impl Engine {
             Err(error) if status(&error) == Some(304) => Ok(()),
             Err(error) if status(&error) == Some(404) && matches!(step, Step::Remove { .. }) => Ok(()),
             Err(error) => Err(anyhow!(error).context(format!("cannot {what} a container"))),
+        }
+    }
+
+    /// Removes a network. An error where something is still in it.
+    pub async fn remove_network(&self, name: &str) -> Result<()> {
+        let removed = tokio::time::timeout(CALL, self.docker.remove_network(name)).await;
+        match removed.map_err(|_| late("remove a network", CALL))? {
+            Ok(()) => Ok(()),
+            Err(error) if status(&error) == Some(404) => Ok(()),
+            Err(error) => Err(anyhow!(error).context("cannot remove a network")),
         }
     }
 
@@ -252,12 +263,21 @@ impl Engine {
         Ok(text.lines().map(|l| printable(l.trim_end_matches('\r'), 2000)).collect())
     }
 
-    /// Memory in use by a container, bytes, page cache left out.
-    pub async fn memory(&self, id: &str) -> Option<u64> {
+    /// CPU time of a container since its start, milliseconds.
+    pub async fn cpu(&self, id: &str) -> Option<Millis> {
+        let nanos = self.stats(id).await?.cpu_stats?.cpu_usage?.total_usage?;
+        Millis::try_from(nanos / 1_000_000).ok()
+    }
+
+    async fn stats(&self, id: &str) -> Option<ContainerStatsResponse> {
         let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
         let mut stream = std::pin::pin!(self.docker.stats(id, Some(options)));
-        let first = tokio::time::timeout(CALL, stream.next()).await.ok()??.ok()?;
-        let stats = first.memory_stats?;
+        tokio::time::timeout(CALL, stream.next()).await.ok()??.ok()
+    }
+
+    /// Memory in use by a container, bytes, page cache left out.
+    pub async fn memory(&self, id: &str) -> Option<u64> {
+        let stats = self.stats(id).await?.memory_stats?;
         let cache = stats
             .stats
             .and_then(|s| s.get("total_inactive_file").or_else(|| s.get("inactive_file")).copied())
@@ -325,60 +345,6 @@ fn without_tag(name: &str) -> &str {
     }
 }
 
-fn container(id: &str, look: ContainerInspectResponse) -> Container {
-    let config = look.config.unwrap_or_default();
-    let labels = config.labels.unwrap_or_default();
-    let state = look.state.unwrap_or_default();
-    let run = match state.status {
-        Some(ContainerStateStatusEnum::CREATED) => RunState::Created,
-        Some(
-            ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD | ContainerStateStatusEnum::REMOVING,
-        ) => RunState::Exited { code: state.exit_code.unwrap_or(0), out_of_memory: state.oom_killed.unwrap_or(false) },
-        _ => RunState::Running,
-    };
-    let health = match state.health.and_then(|h| h.status) {
-        Some(HealthStatusEnum::HEALTHY) => Health::Healthy,
-        Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,
-        _ => Health::Unknown,
-    };
-    Container {
-        id: id.to_owned(),
-        name: look.name.unwrap_or_default().trim_start_matches('/').to_owned(),
-        project: labels.get(PROJECT).cloned().unwrap_or_default(),
-        one_off: labels.get(ONE_OFF).is_some_and(|v| v == "True"),
-        service: labels.get(SERVICE).cloned().unwrap_or_default(),
-        spec: labels.get(SPEC).cloned(),
-        state: run,
-        started_at: time(state.started_at.as_deref()),
-        finished_at: time(state.finished_at.as_deref()),
-        check: config.healthcheck.and_then(check),
-        health,
-    }
-}
-
-/// Docker writes year 1 for "never": 0.
-fn time(text: Option<&str>) -> Millis {
-    text.and_then(|t| t.parse::<jiff::Timestamp>().ok()).map_or(0, |t| t.as_millisecond().max(0))
-}
-
-/// Docker's defaults where the file is silent: 30 s, 30 s, 3 (Engine API reference, `HealthConfig`).
-fn check(config: HealthConfig) -> Option<Check> {
-    let test = config.test?;
-    let command = match test.first().map(String::as_str) {
-        Some("CMD") => test[1..].to_vec(),
-        Some("CMD-SHELL") => vec!["/bin/sh".to_owned(), "-c".to_owned(), test[1..].join(" ")],
-        _ => return None,
-    };
-    let millis = |nanos: Option<i64>, default: i64| nanos.filter(|n| *n > 0).map_or(default, |n| n / 1_000_000);
-    Some(Check {
-        command,
-        interval: millis(config.interval, 30_000),
-        timeout: millis(config.timeout, 30_000),
-        retries: config.retries.filter(|r| *r > 0).unwrap_or(3),
-        start_period: millis(config.start_period, 0),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,11 +355,5 @@ mod tests {
         {
             assert_eq!(without_tag(name), cut);
         }
-    }
-
-    #[test]
-    fn never_is_zero() {
-        assert_eq!(time(Some("0001-01-01T00:00:00Z")), 0);
-        assert_eq!(time(Some("1970-01-01T00:00:01.5Z")), 1500);
     }
 }

@@ -8,8 +8,9 @@ use landfall_core::ids::{AppName, sha256_hex};
 use serde_json::{Map, Value, json};
 
 use crate::caps::{HostContext, cores_text};
-use crate::model::{Canonical, Network, Volume};
+use crate::model::{Canonical, Volume};
 use crate::mounts::{MountSpec, Source};
+use crate::networks;
 use crate::released::{PortSpec, Released, map};
 use crate::spec::{NetworkSpec, VolumeSpec};
 use crate::spec_hash;
@@ -53,9 +54,9 @@ pub fn assemble(app: &AppName, services: &[Ready<'_>], canonical: &Canonical, co
     }
     let (mut networks, mut network_specs) = (Map::new(), BTreeMap::new());
     for key in networks_used {
-        let definition = network(app, key, canonical.networks.get(key).unwrap_or(&Network::default()));
-        let name = definition["name"].as_str().unwrap_or_default().to_owned();
-        network_specs.insert(name, NetworkSpec { key: key.to_owned(), hash: spec_hash::of_definition(&definition) });
+        let (name, spec, definition) =
+            networks::define(app, key, canonical.networks.get(key), context.live_networks.get(key));
+        network_specs.insert(name, spec);
         networks.insert(key.to_owned(), definition.into());
     }
     let mut project = Map::from_iter([("name".to_owned(), json!(app)), ("services".to_owned(), written.into())]);
@@ -186,46 +187,6 @@ fn tmpfs(mount: &MountSpec, size: Option<u64>, mode: Option<&str>) -> Value {
         options.insert("mode".to_owned(), json!(mode));
     }
     json!({"type": "tmpfs", "target": mount.target, "read_only": mount.read_only, "tmpfs": options})
-}
-
-fn network(app: &AppName, key: &str, network: &Network) -> Map<String, Value> {
-    let mut definition = named(app, key, network.name.as_deref());
-    let mut set = |key: &str, value: Value| drop(definition.insert(key.to_owned(), value));
-    if let Some(driver) = &network.driver {
-        set("driver", json!(driver.0));
-    }
-    for (key, entries) in [("driver_opts", &network.driver_opts), ("labels", &network.labels)] {
-        if !entries.is_empty() {
-            set(key, map(entries).into());
-        }
-    }
-    for (key, on) in [("internal", network.internal), ("attachable", network.attachable)] {
-        if on {
-            set(key, json!(true));
-        }
-    }
-    for (key, on) in [("enable_ipv4", network.enable_ipv4), ("enable_ipv6", network.enable_ipv6)] {
-        if let Some(on) = on {
-            set(key, json!(on));
-        }
-    }
-    let pools = network.ipam.iter().flat_map(|ipam| &ipam.config).map(|pool| {
-        let mut written = Map::new();
-        for (key, value) in [("subnet", &pool.subnet), ("ip_range", &pool.ip_range), ("gateway", &pool.gateway)] {
-            if let Some(value) = value {
-                written.insert(key.to_owned(), json!(value.0));
-            }
-        }
-        if !pool.aux_addresses.is_empty() {
-            written.insert("aux_addresses".to_owned(), map(&pool.aux_addresses).into());
-        }
-        Value::Object(written)
-    });
-    let pools: Vec<Value> = pools.collect();
-    if !pools.is_empty() {
-        set("ipam", json!({"config": pools}));
-    }
-    definition
 }
 
 fn named(app: &AppName, key: &str, name: Option<&str>) -> Map<String, Value> {

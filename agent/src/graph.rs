@@ -8,12 +8,21 @@ use crate::reading::Reading;
 use crate::refusal::{Problem, Rule};
 use crate::spec::{Condition, Dependency};
 
+/// Whose namespaces a service shares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// The service that has them.
+    pub owner: String,
+    /// `network_mode`, `ipc` and `pid`, those that it shares.
+    pub keys: Vec<String>,
+}
+
 /// The edges of a service, sorted by name, and whose namespace it shares.
 pub fn edges(
     service: &Service,
     enabled: &BTreeSet<&str>,
     reading: &mut Reading<'_>,
-) -> (Vec<Dependency>, Option<String>) {
+) -> (Vec<Dependency>, Option<Shared>) {
     let mut edges: BTreeMap<&str, Dependency> = BTreeMap::new();
     for (name, edge) in &service.depends_on {
         let condition = match edge.condition.as_deref() {
@@ -29,21 +38,33 @@ pub fn edges(
             edges.insert(name, Dependency { service: name.clone(), condition, restart: edge.restart });
         }
     }
-    let mut shared = None;
+    let mut shared: Option<Shared> = None;
     for (key, mode) in [("network_mode", &service.network_mode), ("ipc", &service.ipc), ("pid", &service.pid)] {
         let Some(owner) = mode.as_deref().and_then(|mode| mode.strip_prefix("service:")) else { continue };
         if !enabled.contains(owner) {
             reading.problem(Rule::BadValue, key, format!("`{owner}` does not run here"));
             continue;
         }
-        if shared.as_deref().is_some_and(|other| other != owner) {
+        if shared.as_ref().is_some_and(|other| other.owner != owner) {
             reading.problem(Rule::NotSupported, key, "namespaces of two different services");
         }
         let edge = Dependency { service: owner.to_owned(), condition: Condition::Started, restart: true };
         edges.entry(owner).or_insert(edge);
-        shared.get_or_insert_with(|| owner.to_owned());
+        let shared = shared.get_or_insert_with(|| Shared { owner: owner.to_owned(), keys: Vec::new() });
+        shared.keys.push(key.to_owned());
     }
     (edges.into_values().collect(), shared)
+}
+
+/// Docker joins a container's namespace only if that container has it for itself.
+pub fn chained_namespaces(shared: &BTreeMap<&str, &Shared>) -> Vec<Problem> {
+    let chained = shared.iter().filter_map(|(service, with)| {
+        let next = shared.get(with.owner.as_str())?;
+        let key = with.keys.iter().find(|key| next.keys.contains(key))?;
+        let what = format!("`{}` itself shares that of `{}`", with.owner, next.owner);
+        Some(Problem::new(Rule::BadValue, format!("{service}.{key}"), what))
+    });
+    chained.collect()
 }
 
 /// A cycle, if there is one, as `a -> b -> a`.

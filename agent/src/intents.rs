@@ -3,10 +3,11 @@
 use landfall_core::ids::AppName;
 use landfall_core::protocol::{Failure, HistoryEvent};
 
-use crate::decide::{self, Note};
+use crate::decide::Note;
 use crate::observed::Millis;
+use crate::outcome;
 use crate::shared::Intent;
-use crate::state::AppState;
+use crate::state::{AppState, Attempt, Phase};
 
 /// What follows from a word.
 #[derive(Debug)]
@@ -40,12 +41,12 @@ pub fn obey(app: &AppName, state: &AppState, intent: &Intent, now: Millis) -> Re
             ("hands-off", "no release changes, no healing, until the time is over or `landfall resume`", why.clone())
         }
         Intent::Retry => {
-            next = decide::operator_retry(state);
+            next = operator_retry(state);
             again = true;
             ("retry", "the newest release is tried again", "retry".to_owned())
         }
         Intent::Rollback(why) => {
-            next = decide::operator_rollback(state, why).map_err(|next| Failure {
+            next = operator_rollback(state, why).map_err(|next| Failure {
                 code: "refused".to_owned(),
                 message: format!("there is no way back for `{app}` now"),
                 next: next.to_owned(),
@@ -66,4 +67,39 @@ pub fn obey(app: &AppName, state: &AppState, intent: &Intent, now: Millis) -> Re
         evidence: None,
     };
     Ok(Obeyed { state: next, note, done, again })
+}
+
+/// An operator asks to try again: quarantines are lifted, and a hold that waits for a person ends.
+pub fn operator_retry(state: &AppState) -> AppState {
+    let mut next = state.clone();
+    next.quarantine.clear();
+    if let Phase::Held { ends_when_well: false, way_back, .. } = &state.phase {
+        if let Some(from) = way_back {
+            outcome::let_go(&mut next, from, &[state.live.as_ref()]);
+        }
+        next.phase = Phase::Idle;
+    }
+    next
+}
+
+/// An operator asks to return to what ran before. The error says why there is no way back.
+pub fn operator_rollback(state: &AppState, why: &str) -> Result<AppState, &'static str> {
+    let (failed, to, attempt) = match &state.phase {
+        Phase::Probation(armed) => (state.live.clone(), Some(armed.from.clone()), armed.attempt.clone()),
+        Phase::Rolling { target, from, attempt } | Phase::Monitoring { target, from, attempt, .. } => {
+            (Some(target.clone()), from.clone(), attempt.clone())
+        }
+        Phase::Held { way_back: Some(from), .. } => (state.live.clone(), Some(from.clone()), Attempt::default()),
+        Phase::Idle | Phase::Held { way_back: None, .. } | Phase::Preparing { .. } => {
+            return Err(
+                "the containers of the deployment before are gone: publish the old content again, with `landfall publish`",
+            );
+        }
+        Phase::RollingBack { .. } => return Err("a rollback is under way already: watch it with `landfall status`"),
+    };
+    let Some(failed) = failed else { return Err("nothing runs yet") };
+    let mut next = state.clone();
+    next.hold = Some(format!("rolled back by an operator: {why}"));
+    next.phase = Phase::RollingBack { failed, to, reason: format!("an operator asked for it: {why}"), attempt };
+    Ok(next)
 }

@@ -49,17 +49,21 @@ pub fn write_wanted(shared: &Shared, app: &AppName, state: &AppState, aimed: Opt
 fn deployments_in_use(state: &AppState) -> Vec<&Deployment> {
     let mut all: Vec<&Deployment> = state.live.iter().map(|g| &g.deployment).collect();
     match &state.phase {
-        Phase::Preparing { target, .. } => all.push(target),
+        Phase::Preparing { target, probation, .. } => {
+            all.push(target);
+            all.extend(probation.iter().map(|armed| &armed.from.deployment));
+        }
         Phase::Rolling { target, from, .. } | Phase::Monitoring { target, from, .. } => {
             all.push(&target.deployment);
             all.extend(from.iter().map(|g| &g.deployment));
         }
-        Phase::Probation { from, .. } => all.push(&from.deployment),
+        Phase::Probation(armed) => all.push(&armed.from.deployment),
         Phase::RollingBack { failed, to, .. } => {
             all.push(&failed.deployment);
             all.extend(to.iter().map(|g| &g.deployment));
         }
-        Phase::Idle | Phase::Held { .. } => {}
+        Phase::Held { way_back, .. } => all.extend(way_back.iter().map(|g| &g.deployment)),
+        Phase::Idle => {}
     }
     all
 }

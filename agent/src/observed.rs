@@ -37,6 +37,10 @@ pub struct Container {
     pub check: Option<Check>,
     /// What Docker says of its health.
     pub health: Health,
+    /// Host ports it is to bind, as `ip:port/proto`.
+    pub ports: Vec<String>,
+    /// Volumes without a name that hold its data: path in the container to volume.
+    pub unnamed_volumes: BTreeMap<String, String>,
 }
 
 /// What a container does.

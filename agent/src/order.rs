@@ -1,13 +1,15 @@
 //! The start-up order of a deployment: dependencies first, and among those that are ready the one with the longest
-//! chain behind it. Total: a cycle (preflight refuses them) is appended by name rather than lost.
+//! chain to the end, by the start-up times of the past. Total: a cycle (preflight refuses them) is appended by name rather than lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::observed::Millis;
 use crate::spec::Deployment;
+use crate::startups::Startups;
 
 /// Service names, each after all it depends on.
-pub fn start_order(deployment: &Deployment) -> Vec<&str> {
-    let weights = chain_lengths(deployment);
+pub fn start_order<'a>(deployment: &'a Deployment, startups: &Startups) -> Vec<&'a str> {
+    let weights = chains(deployment, startups);
     let mut placed: BTreeSet<&str> = BTreeSet::new();
     let mut order = Vec::with_capacity(deployment.services.len());
     while order.len() < deployment.services.len() {
@@ -29,20 +31,23 @@ pub fn start_order(deployment: &Deployment) -> Vec<&str> {
     order
 }
 
-/// How many services stand one behind the other after each.
-fn chain_lengths(deployment: &Deployment) -> BTreeMap<&str, usize> {
-    let mut lengths: BTreeMap<&str, usize> = deployment.services.keys().map(|n| (n.as_str(), 0)).collect();
+/// How long each service and the longest chain behind it take to start, milliseconds.
+fn chains<'a>(deployment: &'a Deployment, startups: &Startups) -> BTreeMap<&'a str, Millis> {
+    let own: BTreeMap<&str, Millis> = deployment.services.keys().map(|n| (n.as_str(), startups.took(n))).collect();
+    let mut lengths = own.clone();
     // Longest path by relaxation: at most as many rounds as there are services, also where there is a cycle.
     for _ in 0..deployment.services.len() {
         let mut changed = false;
         for (name, spec) in &deployment.services {
-            let through = lengths.get(name.as_str()).copied().unwrap_or(0) + 1;
+            let through = lengths.get(name.as_str()).copied().unwrap_or(0);
             for edge in &spec.depends_on {
+                let Some(with) = own.get(edge.service.as_str()).map(|own| own.saturating_add(through)) else {
+                    continue;
+                };
                 if let Some(length) = lengths.get_mut(edge.service.as_str())
-                    && *length < through
-                    && through < deployment.services.len()
+                    && *length < with
                 {
-                    *length = through;
+                    *length = with;
                     changed = true;
                 }
             }

@@ -1,16 +1,30 @@
 //! What a release would change, in words, in the order it would happen. Pure.
 
+use std::collections::BTreeMap;
+
 use landfall_core::protocol::PlanView;
 
 use crate::order::start_order;
 use crate::spec::{Deployment, Order};
+use crate::startups::Startups;
 use crate::state::Generation;
 
 /// The plan from what runs to a deployment.
 pub fn view(live: Option<&Generation>, next: &Deployment) -> PlanView {
     let mut steps = Vec::new();
     let old = live.map(|g| &g.deployment);
-    for service in start_order(next) {
+    let networks =
+        |d: &Deployment| d.networks.iter().map(|(name, n)| (n.key.clone(), name.clone())).collect::<BTreeMap<_, _>>();
+    let old_networks = old.map(networks).unwrap_or_default();
+    for (key, name) in networks(next) {
+        if old_networks.get(&key).is_some_and(|before| *before != name) {
+            steps.push(format!(
+                "make network `{name}` in place of `{}` (`{key}` changed): all services on it are replaced",
+                old_networks[&key]
+            ));
+        }
+    }
+    for service in start_order(next, &Startups::default()) {
         let Some(spec) = next.services.get(service) else { continue };
         let image = spec.image.rsplit_once(':').map_or(spec.image.as_str(), |(_, hex)| &hex[..hex.len().min(12)]);
         match old.and_then(|o| o.services.get(service)) {

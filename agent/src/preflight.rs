@@ -8,6 +8,7 @@ use landfall_core::contract::{self, Read, StagedRelease};
 use landfall_core::ids::{AppName, ReleaseId};
 
 use crate::caps::HostContext;
+use crate::networks::LiveNetwork;
 use crate::shared::Shared;
 use crate::spec::Deployment;
 use crate::translate::{self, ImageFacts, Refusal};
@@ -91,7 +92,8 @@ pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: b
         memory_total: machine.memory,
         cpus: machine.cpus,
         memory_of_other_apps: shared.memory_of_others(&app),
-        handed_volumes: BTreeMap::new(),
+        handed_volumes: handed_volumes(&shared, &app),
+        live_networks: live_networks(&shared, &app),
     };
     let done = translate::finalise(&project, &images, &context)?;
     let live = shared.views.borrow().get(&app).and_then(|v| v.state.live.clone());
@@ -99,7 +101,6 @@ pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: b
         same_volumes(&live.deployment, &done.deployment)?;
         same_networks(&live.deployment, &done.deployment)?;
     }
-    own_namespaces(&done.deployment)?;
     if touch {
         let io =
             |error: std::io::Error| Stop::Later(format!("cannot write what release {} needs: {error}", id.short()));
@@ -114,25 +115,38 @@ pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: b
     Ok(done.deployment)
 }
 
-/// A changed network is a step of its own that this version cannot take: Compose 2.26 ignores it, and 5.x stops what
-/// is on it and then cannot remove it (measured on both).
+/// Volumes without a name that hold the data of the containers that are there, made by hand or by an older release: they pass to
+/// their replacements. Replicas have one each, and nothing to pass on.
+fn handed_volumes(shared: &Shared, app: &AppName) -> BTreeMap<String, BTreeMap<String, String>> {
+    let views = shared.views.borrow();
+    let Some(view) = views.get(app) else { return BTreeMap::new() };
+    let live = view.state.live.as_ref();
+    let mut handed: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for container in view.seen.containers.values().filter(|c| !c.one_off && !c.unnamed_volumes.is_empty()) {
+        let of_live = live.is_some_and(|g| g.ids(&container.service).contains(&container.id));
+        if of_live || (live.is_none() && !handed.contains_key(&container.service)) {
+            handed.insert(container.service.clone(), container.unnamed_volumes.clone());
+        }
+    }
+    handed
+}
+
+fn live_networks(shared: &Shared, app: &AppName) -> BTreeMap<String, LiveNetwork> {
+    let views = shared.views.borrow();
+    let live = views.get(app).and_then(|view| view.state.live.as_ref());
+    let networks = live.into_iter().flat_map(|g| &g.deployment.networks);
+    networks
+        .map(|(name, spec)| (spec.key.clone(), LiveNetwork { name: name.clone(), hash: spec.hash.clone() }))
+        .collect()
+}
+
+/// A changed definition gets a network of another name, unless the file itself says the name.
 fn same_networks(live: &Deployment, next: &Deployment) -> Result<(), Stop> {
     let changed = |name: &&String| live.networks.get(*name).is_some_and(|old| old.hash != next.networks[*name].hash);
     next.networks.keys().find(changed).map_or(Ok(()), |name| {
         Err(Stop::Refused(format!(
-            "network `{name}`: changing its definition is not supported by this version: give the new definition another \
-             name, or publish the old definition"
-        )))
-    })
-}
-
-/// Services that share a namespace must be replaced together, which this version does not do yet.
-fn own_namespaces(next: &Deployment) -> Result<(), Stop> {
-    let shared = next.services.iter().find_map(|(name, spec)| spec.namespace_of.as_ref().map(|with| (name, with)));
-    shared.map_or(Ok(()), |(name, with)| {
-        Err(Stop::Refused(format!(
-            "service `{name}`: sharing a namespace with `{with}` is not supported by this version: give it its own network, \
-             IPC and PID namespace"
+            "network `{name}`: its definition changed, and Docker cannot change a network that is in use: remove `name:`, \
+             so that the new network can have a name of its own, or publish the old definition"
         )))
     })
 }

@@ -73,7 +73,6 @@ rules! {
     Cycle Invalid "remove one of these edges",
     StartFirst Invalid "remove it, or use `order: stop-first`: two containers of the service would share what is not made to be shared",
     FailureAction Invalid "use `rollback` or `pause`: to go on with a broken release helps nobody",
-    Parallelism Invalid "use 1 (one replica after another), 0 or at least the number of replicas",
     Restart Invalid "use `no`, `always`, `unless-stopped` or `on-failure`",
     // What host policy forbids (design section 10).
     Privileged Policy "remove it; no line of host policy allows it in this version",

@@ -119,7 +119,7 @@ impl ReleaseWatch {
             self.candidate = None;
         }
         // What is live, published again: nothing to examine, unless the settings changed.
-        let settled = matches!(state.phase, Phase::Idle | Phase::Probation { .. });
+        let settled = matches!(state.phase, Phase::Idle | Phase::Probation(_));
         let live = state.live.as_ref().map(|g| &g.deployment.release);
         let same_settings = self.aim.as_ref().is_some_and(|a| a.epoch == aim.epoch);
         self.again_at = None;

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use landfall_core::backoff::Backoff;
 
-use crate::observed::{Container, Millis, Observed, RunState};
-use crate::spec::RestartPolicy;
+use crate::observed::{Container, Health, Millis, Observed, RunState};
+use crate::spec::{Deployment, RestartPolicy};
 
 /// No delay between restarts is longer.
 const LONGEST_DELAY: Duration = Duration::from_mins(1);
-/// A container that was up this long starts again at the first delay.
+/// A container of a service that is in no deployment and was up this long starts again at the first delay.
 const WELL_AFTER: Millis = 600_000;
 
 /// Memory of one app's containers, by id.
@@ -21,12 +21,13 @@ pub struct Runtime {
     exits: BTreeMap<String, Exits>,
     /// Containers whose swap or start this agent asked for and that count as crashes when they exit.
     watched: BTreeSet<String>,
+    no_recreation_until: Millis,
 }
 
 /// The exits of one container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Exits {
-    /// In a row, without ten good minutes between.
+    /// In a row, without a good run (`restart_policy.window`, ten minutes) between.
     pub count: u32,
     /// `finished_at` of the last one counted.
     pub last: Millis,
@@ -34,21 +35,27 @@ pub struct Exits {
 
 impl Runtime {
     /// Takes in what was seen. `gap` says that the Engine was out of sight since the last call (a daemon restart, a
-    /// reboot, our own start): an exit in a gap is nobody's fault and is not counted.
-    pub fn note(&mut self, seen: &Observed, gap: bool) {
+    /// reboot, our own start): an exit in a gap is nobody's fault and is not counted. `running` has the restart policies.
+    pub fn note(&mut self, seen: &Observed, gap: bool, running: Option<&Deployment>, now: Millis) {
         self.gates.retain(|id, _| seen.containers.contains_key(id));
         self.exits.retain(|id, _| seen.containers.contains_key(id));
         self.watched.retain(|id| seen.containers.contains_key(id));
         for container in seen.containers.values() {
             if container.runs() {
                 self.watched.insert(container.id.clone());
+                if container.health == Health::Healthy && !self.gate_open(container) {
+                    self.gates.insert(container.id.clone(), now);
+                }
             } else if matches!(container.state, RunState::Exited { .. }) {
                 let exits = self.exits.entry(container.id.clone()).or_default();
                 if exits.last == container.finished_at {
                     continue;
                 }
                 exits.last = container.finished_at;
-                let long_run = container.finished_at - container.started_at >= WELL_AFTER;
+                let policy = running.and_then(|d| d.services.get(&container.service)).map(|spec| &spec.restart);
+                let window = policy.map_or(0, |p| Millis::try_from(p.window.as_millis()).unwrap_or(0));
+                let window = if window == 0 { WELL_AFTER } else { window };
+                let long_run = container.finished_at - container.started_at >= window;
                 if gap || !self.watched.contains(&container.id) {
                     exits.count = 0;
                 } else if long_run {
@@ -58,6 +65,16 @@ impl Runtime {
                 }
             }
         }
+    }
+
+    /// Containers that are gone could not be made again: not before `until`.
+    pub fn recreation_failed(&mut self, until: Millis) {
+        self.no_recreation_until = until;
+    }
+
+    /// Whether containers that are gone may be made again now.
+    pub fn may_recreate(&self, now: Millis) -> bool {
+        now >= self.no_recreation_until
     }
 
     /// The agent started it: an exit from now on counts, however fast it comes.
@@ -81,6 +98,14 @@ impl Runtime {
     /// Whether its health check passed since it was started.
     pub fn gate_open(&self, container: &Container) -> bool {
         self.gates.get(&container.id).is_some_and(|at| *at >= container.started_at)
+    }
+
+    /// Since when it is known to be well: its health check passed, or it runs and has none.
+    pub fn well_since(&self, container: &Container) -> Option<Millis> {
+        if container.check.is_none() {
+            return container.runs().then_some(container.started_at);
+        }
+        self.gates.get(&container.id).copied().filter(|at| *at >= container.started_at)
     }
 
     /// How often it exited in a row.

@@ -16,7 +16,7 @@ pub struct Deployment {
     pub release: ReleaseId,
     /// The services that are enabled on this VM, by name.
     pub services: BTreeMap<String, ServiceSpec>,
-    /// Its networks by their real names: what differs from the live ones is a step of its own.
+    /// Its networks by their real names. A changed definition is another network, under another name.
     #[serde(default)]
     pub networks: BTreeMap<String, NetworkSpec>,
     /// Its volumes by their real names: a changed definition is a refusal, never a recreation.
@@ -29,7 +29,7 @@ pub struct Deployment {
 pub struct NetworkSpec {
     /// Its key in the compose file.
     pub key: String,
-    /// `v1:` and the hex sha256 of its definition.
+    /// `v1:` and the hex sha256 of its definition, without a name that is ours to choose.
     pub hash: String,
 }
 
@@ -67,7 +67,10 @@ pub struct ServiceSpec {
     /// How long a new container must stay well.
     #[serde(with = "millis")]
     pub monitor: Duration,
-    /// `update_config.delay`: between one replica and the next.
+    /// `update_config.parallelism`: how many replicas are replaced at once; 0 means all.
+    #[serde(default)]
+    pub parallelism: u32,
+    /// `update_config.delay`: between one group of replicas and the next.
     #[serde(with = "millis", default)]
     pub delay: Duration,
     /// Between SIGTERM and SIGKILL.
@@ -75,8 +78,11 @@ pub struct ServiceSpec {
     pub stop_grace: Duration,
     /// How the agent restarts it.
     pub restart: RestartPolicy,
-    /// The service whose network, IPC or PID namespace it shares: they are replaced together.
+    /// The service whose network, IPC or PID namespace it shares: it is replaced with that service, and started again after it.
     pub namespace_of: Option<String>,
+    /// Which of `network_mode`, `ipc` and `pid` it shares.
+    #[serde(default)]
+    pub shared_namespaces: Vec<String>,
     /// Host ports it binds, as `ip:port/proto` with the defaults stated.
     pub host_ports: Vec<String>,
     /// Effective memory cap in bytes, per replica.

@@ -16,8 +16,8 @@ use crate::released::Released;
 /// The scheme's version.
 pub const VERSION: &str = "v1";
 
-/// The spec of a service with its image by digest.
-pub fn of_service(released: &Released, image: &str) -> String {
+/// The spec of a service with its image by digest. `networks`: what its networks are, by key, where they are not all defaults.
+pub fn of_service(released: &Released, image: &str, networks: &Map<String, Value>) -> String {
     let ports: Vec<Value> = released
         .ports
         .iter()
@@ -29,6 +29,7 @@ pub fn of_service(released: &Released, image: &str) -> String {
         "keys": released.plain,
         "ports": ports,
         "networks": released.networks,
+        "network_definitions": (!networks.is_empty()).then_some(networks),
         "mounts": mounts,
         "logging": released.logging,
         "caps": released.caps,

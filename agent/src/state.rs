@@ -46,12 +46,38 @@ pub struct AppState {
     /// Containers that no generation needs any more, to be removed.
     #[serde(default)]
     pub to_remove: BTreeSet<String>,
+    /// Networks that no generation needs any more, to be removed after the containers, by real name.
+    #[serde(default)]
+    pub networks_to_remove: BTreeSet<String>,
+    /// Containers of the current generation that somebody removed are being made again.
+    #[serde(default)]
+    pub recreation: Option<Creation>,
     /// No release changes until `resume`; the reason.
     #[serde(default)]
     pub hold: Option<String>,
     /// No healing either until then; with the reason.
     #[serde(default)]
     pub hands_off: Option<(Millis, String)>,
+}
+
+/// What Compose is to create.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Creation {
+    /// Container ids that existed before, by service: all others of such a service are new.
+    pub existing: BTreeMap<String, Vec<String>>,
+    /// What to tell Compose, by service: existing containers plus those wanted.
+    pub scale: BTreeMap<String, u32>,
+}
+
+/// The way back that is still open after a deployment went live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Armed {
+    /// Where to.
+    pub from: Generation,
+    /// From when and where the live one came.
+    pub attempt: Attempt,
+    /// Until when.
+    pub until: Millis,
 }
 
 /// Why a deployment is not tried again.
@@ -85,12 +111,14 @@ pub enum Phase {
     Preparing {
         /// What is to run.
         target: Deployment,
-        /// Container ids that existed before, by service: all others of a changed service are new.
-        existing: BTreeMap<String, Vec<String>>,
-        /// What to tell Compose, by changed service: existing containers plus replicas wanted.
-        scale: BTreeMap<String, u32>,
+        /// The changed services.
+        #[serde(flatten)]
+        creation: Creation,
         /// From when and where.
         attempt: Attempt,
+        /// The live one is still in probation: the first swap ends it.
+        #[serde(default)]
+        probation: Option<Armed>,
     },
     /// Changed services are swapped, in order.
     Rolling {
@@ -113,14 +141,7 @@ pub enum Phase {
         until: Millis,
     },
     /// Live; the old containers are kept, stopped, and the way back is armed.
-    Probation {
-        /// The way back.
-        from: Generation,
-        /// From when and where.
-        attempt: Attempt,
-        /// The end.
-        until: Millis,
-    },
+    Probation(Armed),
     /// The whole set returns to what ran before.
     RollingBack {
         /// What failed.
@@ -150,7 +171,21 @@ impl AppState {
         match &self.phase {
             Phase::Rolling { target, .. } | Phase::Monitoring { target, .. } => Some(target),
             Phase::RollingBack { to, .. } => to.as_ref(),
-            Phase::Idle | Phase::Preparing { .. } | Phase::Probation { .. } | Phase::Held { .. } => self.live.as_ref(),
+            Phase::Idle | Phase::Preparing { .. } | Phase::Probation(_) | Phase::Held { .. } => self.live.as_ref(),
+        }
+    }
+
+    /// Whether a one-shot of this spec ever ran to its end, under any key.
+    pub fn ever_completed(&self, service: &str, spec: &str) -> bool {
+        self.completed.iter().any(|key| key.starts_with(&format!("{service} {spec}")))
+    }
+
+    /// [`Self::current`], to be changed.
+    pub fn current_mut(&mut self) -> Option<&mut Generation> {
+        match &mut self.phase {
+            Phase::Rolling { target, .. } | Phase::Monitoring { target, .. } => Some(target),
+            Phase::RollingBack { to, .. } => to.as_mut(),
+            Phase::Idle | Phase::Preparing { .. } | Phase::Probation(_) | Phase::Held { .. } => self.live.as_mut(),
         }
     }
 
@@ -161,7 +196,7 @@ impl AppState {
             Phase::Preparing { .. } => "prepared",
             Phase::Rolling { .. } => "rolling",
             Phase::Monitoring { .. } => "monitoring",
-            Phase::Probation { .. } => "probation",
+            Phase::Probation(_) => "probation",
             Phase::RollingBack { .. } => "rolling-back",
             Phase::Held { .. } => "held",
         }

@@ -62,7 +62,7 @@ fn words(view: &AppView) -> (String, Option<String>, String) {
         Phase::Preparing { .. } => "creates the new containers beside the old",
         Phase::Rolling { .. } => "replaces the changed services in order",
         Phase::Monitoring { .. } => "goes live when all stay well",
-        Phase::Probation { .. } => "follows the channel; the way back is armed",
+        Phase::Probation(_) => "follows the channel; the way back is armed",
         Phase::RollingBack { .. } => "returns to the last good set",
     };
     (word.to_owned(), reason, next.to_owned())

@@ -25,7 +25,7 @@ use crate::refusal::{Problem, Rule};
 use crate::released::{self, Released};
 use crate::spec::{Condition, Dependency, Deployment, Order, ServiceSpec};
 use crate::updates::{self, Updates};
-use crate::{graph, spec_hash, yaml};
+use crate::{graph, networks, spec_hash, yaml};
 
 /// What is known of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +90,8 @@ pub fn finalise(
     let mut files: Vec<OwnFile> = Vec::new();
     let mut ready = Vec::new();
     for draft in drafts {
-        let spec = spec_hash::of_service(&draft.released, &draft.image.pinned);
+        let networks = networks_of(&draft, project);
+        let spec = spec_hash::of_service(&draft.released, &draft.image.pinned, &networks);
         let digest = draft.image.pinned.rsplit_once('@').map_or("", |(_, digest)| digest);
         lines.push(format!("image {} {digest}", draft.name));
         lines.push(draft.released.caps.line(draft.name));
@@ -160,6 +161,14 @@ pub async fn check(
     finalise(&project, &images, context)
 }
 
+/// What the networks of a service are, where there is more to say than their names.
+fn networks_of(draft: &Draft<'_>, project: &Project) -> serde_json::Map<String, Value> {
+    let keys = draft.released.networks.keys();
+    let definitions = keys
+        .filter_map(|key| Some((key.clone(), Value::from(networks::definition(project.canonical.networks.get(key)?)))));
+    definitions.filter(|(_, definition)| definition.as_object().is_some_and(|keys| !keys.is_empty())).collect()
+}
+
 /// A service on its way.
 struct Draft<'a> {
     name: &'a str,
@@ -167,7 +176,7 @@ struct Draft<'a> {
     released: Released,
     image: ImageFacts,
     depends_on: Vec<Dependency>,
-    namespace_of: Option<String>,
+    namespace: Option<graph::Shared>,
     files: Vec<OwnFile>,
 }
 
@@ -185,10 +194,12 @@ impl Draft<'_> {
             rollback_hold: updates.rollback_hold,
             pause_on_failure: updates.pause_on_failure,
             monitor: updates.monitor,
+            parallelism: updates.parallelism,
             delay: updates.delay,
             stop_grace: updates.stop_grace,
             restart: updates.restart.clone(),
-            namespace_of: self.namespace_of.clone(),
+            namespace_of: self.namespace.as_ref().map(|shared| shared.owner.clone()),
+            shared_namespaces: self.namespace.as_ref().map(|shared| shared.keys.clone()).unwrap_or_default(),
             host_ports: self.released.ports.iter().filter_map(released::PortSpec::on_host).collect(),
             memory: self.released.caps.memory.unwrap_or_default(),
         }
@@ -224,7 +235,7 @@ fn drafts<'a>(
         let resolved = mounts::resolve(name, service, around, problems);
         let mut reading = Reading::of(name);
         let caps = caps::effective(service, &context.host, context.cpus, &mut reading);
-        let (depends_on, namespace_of) = graph::edges(service, &enabled, &mut reading);
+        let (depends_on, namespace) = graph::edges(service, &enabled, &mut reading);
         let released = released::release(service, resolved.mounts, caps, updates.stop_grace, &mut reading);
         let reference = service.image.as_deref().unwrap_or_default();
         let image = images.get(reference).cloned().unwrap_or_else(|| {
@@ -232,7 +243,7 @@ fn drafts<'a>(
             ImageFacts { pinned: String::new(), volumes: Vec::new() }
         });
         problems.append(&mut reading.problems);
-        drafts.push(Draft { name, updates, released, image, depends_on, namespace_of, files: resolved.files });
+        drafts.push(Draft { name, updates, released, image, depends_on, namespace, files: resolved.files });
     }
     drafts
 }
@@ -241,6 +252,8 @@ fn drafts<'a>(
 fn judge_together(drafts: &[Draft<'_>], context: &HostContext, problems: &mut Vec<Problem>) {
     let edges = drafts.iter().map(|draft| (draft.name, draft.depends_on.as_slice())).collect();
     problems.extend(graph::cycle(&edges));
+    let owners = drafts.iter().filter_map(|draft| Some((draft.name, draft.namespace.as_ref()?))).collect();
+    problems.extend(graph::chained_namespaces(&owners));
     for draft in drafts.iter().filter(|draft| draft.updates.order == Order::StartFirst) {
         let mut reading = Reading::of(draft.name);
         for what in shared_by_twins(draft) {
@@ -256,7 +269,7 @@ fn judge_together(drafts: &[Draft<'_>], context: &HostContext, problems: &mut Ve
             service: draft.name,
             memory: draft.released.caps.memory.unwrap_or_default(),
             replicas: draft.updates.replicas,
-            surge: u32::from(draft.updates.order == Order::StartFirst),
+            surge: surge(&draft.updates),
         })
         .collect();
     let room = Room {
@@ -265,6 +278,15 @@ fn judge_together(drafts: &[Draft<'_>], context: &HostContext, problems: &mut Ve
         others: context.memory_of_other_apps,
     };
     problems.extend(caps::admit(&shares, room));
+}
+
+/// How many containers run beyond the replicas while the service is replaced.
+fn surge(updates: &Updates) -> u32 {
+    match (updates.order, updates.parallelism) {
+        (Order::StopFirst, _) => 0,
+        (Order::StartFirst, 0) => updates.replicas,
+        (Order::StartFirst, at_once) => at_once.min(updates.replicas),
+    }
 }
 
 /// What an old and a new container of the same service cannot both have.
@@ -300,8 +322,8 @@ fn shared_by_twins(draft: &Draft<'_>) -> Vec<String> {
             shared.push(format!("a fixed address in `{network}`"));
         }
     }
-    if let Some(owner) = &draft.namespace_of {
-        shared.push(format!("a namespace of `{owner}`"));
+    if let Some(namespace) = &draft.namespace {
+        shared.push(format!("a namespace of `{}`", namespace.owner));
     }
     shared
 }

@@ -10,6 +10,8 @@ use crate::spec::{Order, RestartCondition, RestartPolicy, Run};
 
 /// How long a new container must stay well, where the file does not say.
 const MONITOR: Duration = Duration::from_secs(10);
+/// How many replicas are replaced at once, where the file does not say: as in Swarm, the others go on serving.
+const PARALLELISM: u32 = 1;
 /// Docker's grace period, where the file does not say.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// The first delay before a restart, where the file does not say.
@@ -23,6 +25,7 @@ const RESTART_WINDOW: Duration = Duration::from_mins(10);
 pub struct Updates {
     pub replicas: u32,
     pub order: Order,
+    pub parallelism: u32,
     pub delay: Duration,
     pub monitor: Duration,
     pub pause_on_failure: bool,
@@ -48,7 +51,7 @@ pub fn read(service: &Service, reading: &mut Reading<'_>) -> Updates {
             Order::StopFirst
         }
     };
-    judge_parallelism(update.parallelism.as_ref(), replicas, reading);
+    let parallelism = reading.number("deploy.update_config.parallelism", update.parallelism.as_ref());
     let ratio = update.max_failure_ratio.as_ref().and_then(|ratio| ratio.parse::<f64>().ok());
     if ratio.is_some_and(|ratio| ratio > 0.0) {
         let what = "a share of failures that is taken for success";
@@ -66,6 +69,7 @@ pub fn read(service: &Service, reading: &mut Reading<'_>) -> Updates {
     Updates {
         replicas,
         order,
+        parallelism: parallelism.unwrap_or(PARALLELISM),
         delay: reading.duration("deploy.update_config.delay", update.delay.as_ref()).unwrap_or_default(),
         monitor: monitor.filter(|monitor| !monitor.is_zero()).unwrap_or(MONITOR),
         pause_on_failure,
@@ -74,14 +78,6 @@ pub fn read(service: &Service, reading: &mut Reading<'_>) -> Updates {
         run: run(service.landfall.run.as_ref(), reading),
         run_is_written: service.landfall.run.is_some(),
         rollback_hold: rollback_hold(service.landfall.rollback.as_ref(), reading),
-    }
-}
-
-fn judge_parallelism(parallelism: Option<&Text>, replicas: u32, reading: &mut Reading<'_>) {
-    let key = "deploy.update_config.parallelism";
-    let Some(at_once) = reading.number::<u32>(key, parallelism) else { return };
-    if at_once > 1 && at_once < replicas {
-        reading.problem(Rule::Parallelism, key, format!("{at_once} of {replicas} replicas at once"));
     }
 }
 
@@ -121,7 +117,8 @@ fn restart(service: &Service, reading: &mut Reading<'_>) -> RestartPolicy {
     if let Some(delay) = reading.duration("deploy.restart_policy.delay", written.delay.as_ref()) {
         policy.delay = delay;
     }
-    if let Some(window) = reading.duration("deploy.restart_policy.window", written.window.as_ref()) {
+    let window = reading.duration("deploy.restart_policy.window", written.window.as_ref());
+    if let Some(window) = window.filter(|window| !window.is_zero()) {
         policy.window = window;
     }
     policy

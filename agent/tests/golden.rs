@@ -76,6 +76,7 @@ fn given(expect: &str, root: &Path) -> Given {
             cpus: 2,
             memory_of_other_apps: 0,
             handed_volumes: BTreeMap::new(),
+            live_networks: BTreeMap::new(),
         },
         volumes: BTreeMap::new(),
         pointer: BTreeMap::new(),

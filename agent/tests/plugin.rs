@@ -135,17 +135,17 @@ async fn prepare_creates_beside_what_exists_and_repeats_as_a_no_op() {
     let scale = |count| BTreeMap::from([("a".to_owned(), count)]);
     let list = ["ps", "-aq", "--filter", "label=com.docker.compose.project=landfall-plugin-test"];
 
-    plugin.prepare(&file, &app, &scale(1)).await.unwrap();
+    plugin.prepare(std::slice::from_ref(&file), &app, &scale(1)).await.unwrap();
     let first = docker(&list).await;
-    plugin.prepare(&file, &app, &scale(1)).await.unwrap();
+    plugin.prepare(std::slice::from_ref(&file), &app, &scale(1)).await.unwrap();
     assert_eq!(docker(&list).await, first);
     fs::write(&file, PREPARED.replace("/nothing", "/other")).unwrap();
-    plugin.prepare(&file, &app, &scale(2)).await.unwrap();
+    plugin.prepare(std::slice::from_ref(&file), &app, &scale(2)).await.unwrap();
     let both = docker(&list).await;
     assert!(both.lines().count() == 2 && both.contains(&first), "{both}");
 
     fs::write(&file, PREPARED.replace(":empty", ":missing")).unwrap();
-    let failure = plugin.prepare(&file, &app, &scale(3)).await.unwrap_err();
+    let failure = plugin.prepare(std::slice::from_ref(&file), &app, &scale(3)).await.unwrap_err();
     assert!(matches!(&failure, ComposeFailure::Failed { stderr, .. } if stderr.contains("missing")), "{failure}");
 
     for id in both.lines() {

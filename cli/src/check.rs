@@ -65,6 +65,7 @@ async fn compose(
         cpus: 0,
         memory_of_other_apps: 0,
         handed_volumes: BTreeMap::new(),
+        live_networks: BTreeMap::new(),
     };
     let checked = translate::check(&plugin, &arguments.files, &project, name, app, &context).await;
     checked.map_err(|refusal| {

@@ -1,0 +1,107 @@
+//! What starting each service took in the past: how long until it was healthy, and how much CPU. From it follow which service
+//! goes first in a cold start (the one with the longest chain behind it), how many may start at once, and when a probe is worth its
+//! cost. Pure but for [`load`] and [`save`]; to lose it costs a slower start, nothing else.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::observed::Millis;
+
+/// Supposed of a service that was never seen starting: it takes a second, and a whole core.
+const UNKNOWN: StartUp = StartUp { took: 1000, cpu: 1000 };
+/// A service is counted as starting at most this many times as long as its last starts took: what hangs holds up nobody.
+const PATIENCE: Millis = 3;
+/// And at least this long, milliseconds.
+const LEAST_PATIENCE: Millis = 2000;
+/// One core, in thousandths.
+const CORE: Millis = 1000;
+
+/// One start of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartUp {
+    /// From the start to the first time its health check passed, milliseconds.
+    pub took: Millis,
+    /// CPU time of its container until then, milliseconds.
+    pub cpu: Millis,
+}
+
+/// By service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Startups {
+    services: BTreeMap<String, StartUp>,
+}
+
+impl Startups {
+    /// Takes in a start; what is remembered moves half of the way. True where that is news worth keeping.
+    pub fn learn(&mut self, service: &str, new: StartUp) -> bool {
+        let old = self.services.get(service).copied();
+        let mixed = old.map_or(new, |old| StartUp {
+            took: i64::midpoint(old.took, new.took),
+            cpu: i64::midpoint(old.cpu, new.cpu),
+        });
+        self.services.insert(service.to_owned(), mixed);
+        old.is_none_or(|old| {
+            (mixed.took - old.took).abs() * 10 > old.took || (mixed.cpu - old.cpu).abs() * 10 > old.cpu
+        })
+    }
+
+    /// How long it is expected to take, milliseconds; none where it was never seen.
+    pub fn expected(&self, service: &str) -> Option<Millis> {
+        self.services.get(service).map(|start| start.took)
+    }
+
+    /// How long it is supposed to take, milliseconds.
+    pub fn took(&self, service: &str) -> Millis {
+        self.services.get(service).unwrap_or(&UNKNOWN).took.max(1)
+    }
+
+    /// What it asks of the machine while it starts, in thousandths of a core.
+    pub fn demand(&self, service: &str) -> Millis {
+        let start = self.services.get(service).unwrap_or(&UNKNOWN);
+        start.cpu.max(0).saturating_mul(CORE) / start.took.max(1)
+    }
+
+    /// How long after its start it counts as starting, milliseconds.
+    pub fn patience(&self, service: &str) -> Millis {
+        self.took(service).saturating_mul(PATIENCE).max(LEAST_PATIENCE)
+    }
+}
+
+/// What simultaneous starts may ask of a machine, in thousandths of a core: three quarters of its cores, for Docker itself
+/// works too while it starts containers; at least one core.
+pub fn budget(cores: u32) -> Millis {
+    (Millis::from(cores) * CORE * 3 / 4).max(CORE)
+}
+
+/// What was saved; nothing where there is none or it is garbled.
+pub fn load(path: &Path) -> Startups {
+    std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// Saves it.
+pub fn save(path: &Path, startups: &Startups) -> std::io::Result<()> {
+    landfall_core::publish::write_json(path, startups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unknown_asks_for_a_core_and_the_known_for_what_it_used() {
+        let mut startups = Startups::default();
+        assert_eq!((startups.took("api"), startups.demand("api")), (1000, 1000));
+        assert!(startups.learn("api", StartUp { took: 2000, cpu: 100 }));
+        assert_eq!((startups.took("api"), startups.demand("api")), (2000, 50));
+        assert!(!startups.learn("api", StartUp { took: 2100, cpu: 105 }), "no news");
+        assert!(startups.learn("api", StartUp { took: 4000, cpu: 4000 }));
+    }
+
+    #[test]
+    fn one_start_is_always_allowed() {
+        assert_eq!([1, 2, 4, 8].map(budget), [1000, 1500, 3000, 6000]);
+    }
+}
