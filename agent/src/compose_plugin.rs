@@ -28,6 +28,10 @@ const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 const OLDEST: (u32, u32) = (2, 26);
 /// Not there, so it is empty whoever looks: no credentials, no contexts, no plugins.
 const NO_CONFIG: &str = "/dev/null/docker-config";
+/// `config` needs no daemon, and asks it two things all the same where there is one: a tenth of its time.
+const NO_HOST: &str = "unix:///dev/null/docker.sock";
+/// It runs for a moment: its garbage is not worth collecting at Go's usual pace (a quarter of its CPU time, measured).
+const GARBAGE: (&str, &str) = ("GOGC", "400");
 
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 const CONFIG_DEADLINE: Duration = Duration::from_secs(20);
@@ -173,7 +177,8 @@ impl ComposePlugin {
         for (name, value) in request.vars {
             command = command.env(name, value);
         }
-        let command = command.env("DOCKER_CONFIG", NO_CONFIG).stdout_limit(CONFIG_LIMIT).deadline(CONFIG_DEADLINE);
+        let command = command.env("DOCKER_CONFIG", NO_CONFIG).env("DOCKER_HOST", NO_HOST).env(GARBAGE.0, GARBAGE.1);
+        let command = command.stdout_limit(CONFIG_LIMIT).deadline(CONFIG_DEADLINE);
         let output = match command.run().await {
             Err(CommandError::TooMuchOutput { .. }) => return Err(ConfigFailure::Exhausted),
             ran => ran?,
@@ -209,7 +214,7 @@ impl ComposePlugin {
         arguments.extend(scale.keys().cloned());
         let host = std::env::var(HOST_VARIABLE).unwrap_or_else(|_| DEFAULT_HOST.to_owned());
         let command = self.fenced(&[directory], PREPARE_CPU_SECONDS).args(arguments);
-        let command = command.env("DOCKER_CONFIG", NO_CONFIG).env("DOCKER_HOST", host);
+        let command = command.env("DOCKER_CONFIG", NO_CONFIG).env("DOCKER_HOST", host).env(GARBAGE.0, GARBAGE.1);
         let output = command.deadline(PREPARE_DEADLINE).run().await?;
         if output.success() {
             return Ok(());

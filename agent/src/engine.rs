@@ -85,15 +85,19 @@ impl Engine {
         })
     }
 
-    /// All containers of the app's project.
-    pub async fn observe(&self, app: &AppName) -> Result<Observed> {
+    /// The ids of all containers of the app's project.
+    pub async fn list(&self, app: &AppName) -> Result<Vec<String>> {
         let filters = HashMap::from([("label", vec![format!("{PROJECT}={app}")])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let list = within(CALL, "list containers", self.docker.list_containers(Some(options))).await?;
-        let ids = list
-            .into_iter()
-            .filter(|c| c.labels.as_ref().and_then(|l| l.get(ONE_OFF)).is_none_or(|v| v != "True"))
-            .filter_map(|c| c.id);
+        let ours =
+            |labels: Option<&HashMap<String, String>>| labels.and_then(|l| l.get(ONE_OFF)).is_none_or(|v| v != "True");
+        Ok(list.into_iter().filter(|c| ours(c.labels.as_ref())).filter_map(|c| c.id).collect())
+    }
+
+    /// All containers of the app's project.
+    pub async fn observe(&self, app: &AppName) -> Result<Observed> {
+        let ids = self.list(app).await?.into_iter();
         let looks = ids.map(|id| async move { (self.inspect(&id).await, id) });
         let mut seen = Observed::default();
         for (look, id) in futures_util::future::join_all(looks).await {

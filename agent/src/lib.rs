@@ -11,6 +11,7 @@ pub mod compose_plugin;
 pub mod converge;
 pub mod create;
 pub mod decide;
+pub mod early_images;
 pub mod engine;
 pub mod fence;
 pub mod final_model;

@@ -43,6 +43,16 @@ impl Look {
         &self.seen
     }
 
+    /// What is there now, after containers were created: those that were not known are looked at, and no others again.
+    pub async fn find_new(&mut self, engine: &Engine) -> Result<&Observed> {
+        if self.whole_at.is_some() {
+            let ids = engine.list(&self.app).await?;
+            self.seen.containers.retain(|id, _| ids.contains(id));
+            self.touched.extend(ids.into_iter().filter(|id| !self.seen.containers.contains_key(id)));
+        }
+        self.fresh(engine).await
+    }
+
     /// What is there now.
     pub async fn fresh(&mut self, engine: &Engine) -> Result<&Observed> {
         let whole = self.whole_at.is_some_and(|at| at.elapsed() < OLDEST);

@@ -1,10 +1,12 @@
 //! Preflight: everything that can be known and fetched before anything is touched. A failure here leaves what serves as
 //! it is, and quarantines nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::rc::Rc;
 
-use landfall_core::contract::{self, Read, StagedRelease};
+use futures_util::future::{Either, join_all, select, try_join_all};
+use landfall_core::contract::{self, Read, StagedRelease, StagedSource};
 use landfall_core::ids::{AppName, ReleaseId};
 
 use crate::caps::HostContext;
@@ -12,6 +14,7 @@ use crate::networks::LiveNetwork;
 use crate::shared::Shared;
 use crate::spec::Deployment;
 use crate::translate::{self, ImageFacts, Refusal};
+use crate::{early_images, raw_policy};
 
 /// Why a release does not get past preflight.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +59,14 @@ pub fn staged(shared: &Shared, app: &AppName, id: &ReleaseId) -> Result<StagedRe
     }
 }
 
+/// Images whose download need not wait for the translation.
+fn early_images(shared: &Shared, app: &AppName, staged: &StagedRelease, profiles: &[String]) -> BTreeSet<String> {
+    let StagedSource::Bundle { compose, .. } = &staged.source else { return BTreeSet::new() };
+    let directory = shared.layout.release(app, &staged.release).join("compose");
+    let documents = compose.iter().filter_map(|name| raw_policy::read_documents(&directory.join(name), name).ok());
+    early_images::of(&documents.flatten().collect::<Vec<_>>(), profiles)
+}
+
 /// Takes a release through preflight. With `touch` images are pulled and files written; without, it is only a plan.
 pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: bool) -> Result<Deployment, Stop> {
     let staged = staged(&shared, &app, &id)?;
@@ -68,8 +79,22 @@ pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: b
         let facts = shared.engine.machine().await?;
         shared.machine.replace(facts);
     }
-    let project = translate::canonicalise(&plugin, &shared.layout, &staged, &app, app_settings, &settings.host).await?;
-    let references: std::collections::BTreeSet<String> = project.images().into_values().collect();
+    let early = if touch { early_images(&shared, &app, &staged, &app_settings.profiles) } else { BTreeSet::new() };
+    let project = {
+        let canonical = translate::canonicalise(&plugin, &shared.layout, &staged, &app, app_settings, &settings.host);
+        // What cannot be fetched now is asked for again below, and said there.
+        let fetches = join_all(early.iter().map(|image| shared.engine.pull(&app, image)));
+        match select(pin!(canonical), pin!(fetches)).await {
+            // A refusal lets go of the downloads.
+            Either::Left((project, fetches)) => {
+                let project = project?;
+                fetches.await;
+                project
+            }
+            Either::Right((_, canonical)) => canonical.await?,
+        }
+    };
+    let references: BTreeSet<String> = project.images().into_values().collect();
     let fetches = references.into_iter().map(|reference| {
         let (shared, app) = (&shared, &app);
         async move {
@@ -82,7 +107,7 @@ pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: b
             Ok::<_, anyhow::Error>((reference, ImageFacts { pinned, volumes }))
         }
     });
-    let images: BTreeMap<String, ImageFacts> = futures_util::future::try_join_all(fetches).await?.into_iter().collect();
+    let images: BTreeMap<String, ImageFacts> = try_join_all(fetches).await?.into_iter().collect();
     let machine = shared.machine.borrow().clone();
     let context = HostContext {
         layout: shared.layout.clone(),
