@@ -36,6 +36,11 @@ const BEAT: Duration = Duration::from_secs(5);
 pub async fn run(layout: Layout) -> Result<()> {
     let daemon = Daemon::start("landfall-agent")?;
     let _lock = lock(&layout)?;
+    if let Err(error) = landfall_core::publish::remove_temporaries(&layout.agent()) {
+        // They only take space: no reason to leave the stack alone.
+        let directory = layout.agent();
+        tracing::warn!("cannot remove unfinished files below `{}`: {error}", directory.display());
+    }
     let (settings, problem) = settings(&layout)?;
     let socket = std::env::var(SOCKET_VARIABLE).ok().filter(|v| !v.is_empty());
     let socket = PathBuf::from(socket.as_deref().map_or(DOCKER_SOCKET, |v| v.trim_start_matches("unix://")));

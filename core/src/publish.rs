@@ -77,6 +77,21 @@ pub fn make_directories(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes what a killed writer left unfinished below `directory`. For the one writer of that tree, before it writes.
+pub fn remove_temporaries(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let unfinished = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
+        match (entry.file_type()?.is_dir(), unfinished) {
+            (true, true) => fs::remove_dir_all(entry.path())?,
+            (true, false) => remove_temporaries(&entry.path())?,
+            (false, true) => fs::remove_file(entry.path())?,
+            (false, false) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Puts what a directory names on disk: after a rename or a removal that must outlive a power cut.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
@@ -174,6 +189,22 @@ mod tests {
         fs::create_dir_all(path.join("full")).unwrap();
         assert!(write(&path, b"x", 0o644).is_err());
         assert_eq!(names(root.path()), ["taken"]);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_removed_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("apps/web/current/compose.yaml");
+        write(&path, b"kept", 0o644).unwrap();
+        for left in [temporary_beside(&path), temporary_beside(&root.path().join("apps/web"))] {
+            fs::create_dir(&left).unwrap();
+            fs::write(left.join("half"), b"a file").unwrap();
+        }
+        fs::write(temporary_beside(&path), b"half").unwrap();
+        remove_temporaries(root.path()).unwrap();
+        assert_eq!(names(&root.path().join("apps")), ["web"]);
+        assert_eq!(names(path.parent().unwrap()), ["compose.yaml"]);
+        assert_eq!(fs::read(&path).unwrap(), b"kept");
     }
 
     #[test]
