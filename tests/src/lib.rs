@@ -15,6 +15,7 @@
 //! | [`events`] | every change that the Engine saw |
 //! | [`prober`] | what a client outside sees, with times |
 //! | [`process`] | child processes with a log file |
+//! | [`tracer`], [`points`] | a process killed at a chosen system call |
 //! | [`tour`], [`docker_restart`] | what `make try` shows |
 //! | [`suite`] | one test: its VM, its report on failure |
 //! | [`wait`], [`ports`], [`programs`], [`clean`] | small things |
@@ -25,6 +26,7 @@ pub mod engine;
 pub mod events;
 pub mod images;
 pub mod own_engine;
+pub mod points;
 pub mod ports;
 pub mod prober;
 pub mod process;
@@ -33,5 +35,6 @@ pub mod project;
 pub mod registry;
 pub mod suite;
 pub mod tour;
+pub mod tracer;
 pub mod vm;
 pub mod wait;

@@ -39,6 +39,7 @@ pub struct Vm {
     directory: PathBuf,
     port: u16,
     lifetime: Lifetime,
+    probation: Option<Duration>,
     watcher: Option<Process>,
     agent: Option<Process>,
 }
@@ -68,6 +69,7 @@ impl Vm {
             directory: directory.to_owned(),
             port,
             lifetime,
+            probation: None,
             watcher: None,
             agent: None,
         };
@@ -137,6 +139,9 @@ impl Vm {
     fn daemon(&self, name: &str) -> Result<Process> {
         let mut command = Command::new(programs::find(name)?);
         command.arg("--root").arg(self.root());
+        if let Some(probation) = self.probation {
+            command.env("LANDFALL_PROBATION_MS", probation.as_millis().to_string());
+        }
         Process::start(name, &self.directory, command, self.lifetime)
     }
 
@@ -148,6 +153,18 @@ impl Vm {
     /// kill -9.
     pub fn kill_agent(&mut self) -> Result<()> {
         self.agent.take().context("no agent runs")?.kill()
+    }
+
+    /// Starts the agent again with another length of probation.
+    pub fn restart_agent_with_probation(&mut self, probation: Duration) -> Result<()> {
+        self.probation = Some(probation);
+        self.stop_agent()?;
+        self.start_agent()
+    }
+
+    /// The agent's process id.
+    pub fn agent_id(&self) -> Result<u32> {
+        Ok(self.agent.as_ref().context("no agent runs")?.id())
     }
 
     /// SIGTERM, and waits.

@@ -1,0 +1,177 @@
+//! A small stack that is released again and again while something is killed, and the judgement after each kill.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use landfall_core::protocol::HistoryEvent;
+use landfall_core::publish::TEMPORARY;
+use landfall_tests::engine::Container;
+use landfall_tests::prober::Prober;
+use landfall_tests::vm::{Published, ROLLOUT, SOON, Vm};
+use landfall_tests::wait::eventually;
+use serde_json::Value;
+
+/// The longest time without an answer, whatever is killed.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+/// Short, so that the end of probation is a part of each round.
+const PROBATION: Duration = Duration::from_millis(300);
+const PACE: Duration = Duration::from_millis(20);
+
+/// How a release fares when nobody disturbs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// It is good and takes over.
+    Roll,
+    /// It crashes at its start, and the set before returns.
+    Return,
+}
+
+/// The stack, its client, and what serves.
+pub struct Drill<'a> {
+    /// The VM.
+    pub vm: &'a mut Vm,
+    prober: Prober,
+    releases: u32,
+    serving: Published,
+}
+
+/// One release under way.
+pub struct Round {
+    course: Course,
+    began: Instant,
+    next: Published,
+    before: BTreeSet<String>,
+}
+
+impl<'a> Drill<'a> {
+    /// Makes the sample quick and rolls out its first release.
+    pub fn begin(vm: &'a mut Vm) -> Result<Self> {
+        vm.project.edit("compose.yaml", "monitor: 2s", "monitor: 300ms")?;
+        let slow = "environment: { STORE: \"store:8080\" }";
+        vm.project.edit("compose.yaml", slow, "environment: { STORE: \"store:8080\", START_DELAY_MS: \"50\" }")?;
+        vm.restart_agent_with_probation(PROBATION)?;
+        let serving = vm.publish_version("v1", &[])?;
+        vm.live(&serving)?;
+        let prober = Prober::start(&vm.url(), PACE);
+        let drill = Self { vm, prober, releases: 1, serving };
+        eventually(SOON, "the agent has nothing left to do", || drill.at_rest())?;
+        Ok(drill)
+    }
+
+    /// Publishes the next release.
+    pub fn publish(&mut self, course: Course) -> Result<Round> {
+        let before = self.vm.engine.containers(self.vm.app.as_str())?.into_iter().map(|c| c.id).collect();
+        let began = Instant::now();
+        self.releases += 1;
+        let environment: &[(&str, &str)] = match course {
+            Course::Roll => &[],
+            Course::Return => &[("MODE", "crash")],
+        };
+        let next = self.vm.publish_version(&format!("v{}", self.releases), environment)?;
+        Ok(Round { course, began, next, before })
+    }
+
+    /// Whether all is as it must be at the end of a round, with nothing left to do and nothing left over.
+    pub fn settled(&self, round: &Round) -> Result<()> {
+        let all = self.vm.engine.containers(self.vm.app.as_str())?;
+        let service = |name: &str| -> Result<&Container> {
+            let mut found = all.iter().filter(|container| container.service() == name);
+            let one = found.next().with_context(|| format!("no `{name}`"))?;
+            ensure!(found.next().is_none(), "several containers of `{name}`");
+            let place = format!("/{}-{name}-1", self.vm.app);
+            ensure!(one.names == [place], "`{name}` is called {:?}", one.names);
+            let state = if name == "migrate" { "exited" } else { "running" };
+            ensure!(one.state == state, "`{name}` is {}", one.state);
+            Ok(one)
+        };
+        let (api, store) = (service("api")?, service("store")?);
+        let (proxy, migrate) = (service("proxy")?, service("migrate")?);
+        for neighbour in [store, proxy, migrate] {
+            ensure!(round.before.contains(&neighbour.id), "`{}` was replaced", neighbour.service());
+        }
+        let (image, event) = match round.course {
+            Course::Roll => (&round.next.image, HistoryEvent::Live),
+            Course::Return => {
+                ensure!(round.before.contains(&api.id), "`api` is not the container that served before");
+                (&self.serving.image, HistoryEvent::RolledBack)
+            }
+        };
+        ensure!(api.image.ends_with(&image.to_string()), "`api` has the image {}", api.image);
+        self.at_rest()?;
+        let entries = self.vm.history()?;
+        let ends = entries.iter().filter(|e| e.event == event && e.release.as_ref() == Some(&round.next.release));
+        ensure!(ends.count() == 1, "the history does not have one `{event:?}`: {entries:?}");
+        Ok(())
+    }
+
+    /// Waits until the round has settled, and judges it by what a client saw.
+    pub fn finish(&mut self, round: Round) -> Result<()> {
+        eventually(ROLLOUT, &format!("{:?} to or from {} settles", round.course, round.next.version), || {
+            self.settled(&round)
+        })?;
+        let gap = self.prober.gap(round.began);
+        ensure!(gap <= BACK_WITHIN, "nobody was served for {} ms", gap.as_millis());
+        let (old, new) = (self.serving.version.clone(), round.next.version.clone());
+        let wanted = match round.course {
+            Course::Roll => vec![old, new],
+            Course::Return => vec![old],
+        };
+        eventually(SOON, "the client saw what it should, and nothing else", || {
+            let versions = self.prober.versions(round.began);
+            ensure!(versions == wanted, "it saw {versions:?}, not {wanted:?}");
+            Ok(())
+        })?;
+        if round.course == Course::Roll {
+            self.serving = round.next;
+        }
+        Ok(())
+    }
+
+    /// Checks that the containers from before the round run as they ran.
+    pub fn untouched(&self, round: &Round) -> Result<()> {
+        let failed = self.prober.failures(round.began);
+        ensure!(failed.is_empty(), "{} requests failed, the first with {:?}", failed.len(), failed[0].answer);
+        let all = self.vm.engine.containers(self.vm.app.as_str())?;
+        for container in all.iter().filter(|container| round.before.contains(&container.id)) {
+            let place = format!("/{}-{}-1", self.vm.app, container.service());
+            let state = if container.service() == "migrate" { "exited" } else { "running" };
+            ensure!(container.names == [place] && container.state == state, "it was touched: {container:?}");
+        }
+        Ok(())
+    }
+
+    /// Whether the agent has nothing left to do, so that the next round begins from the same state as this one.
+    fn at_rest(&self) -> Result<()> {
+        let path = self.vm.layout().ledger(&self.vm.app);
+        let text = std::fs::read_to_string(&path)?;
+        let last: Value = serde_json::from_str(text.lines().last().context("the ledger is empty")?)?;
+        let state = &last["state"];
+        ensure!(state["phase"]["phase"] == "idle" && state["to_remove"] == Value::Array(Vec::new()), "{state}");
+        // It answers between its steps only: what follows the ledger's last line is done.
+        self.vm.status()?;
+        let left = temporaries(&self.vm.layout().agent())?;
+        ensure!(left.is_empty(), "temporary files are left: {left:?}");
+        Ok(())
+    }
+}
+
+fn temporaries(directory: &std::path::Path) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            found.push(entry.path());
+        } else if entry.file_type()?.is_dir() {
+            found.extend(temporaries(&entry.path())?);
+        }
+    }
+    Ok(found)
+}
+
+/// A line for whoever runs the tests, also where they pass: `println!` would be kept from them.
+pub fn say(line: &str) {
+    // Whoever closed our standard error does not want it.
+    let _ = writeln!(std::io::stderr(), "kill points: {line}");
+}
