@@ -289,10 +289,12 @@ impl Engine {
         stats.usage.map(|usage| usage.saturating_sub(cache))
     }
 
-    /// Calls back with project and container id at each event of a Compose project's container; ends with the stream.
-    pub async fn events(&self, mut on_event: impl FnMut(&str, String)) -> Result<()> {
+    /// Calls back with project and container id at each event of a Compose project's container since then, also those
+    /// of before the call (the Engine keeps the last 256); ends with the stream.
+    pub async fn events(&self, since: Millis, mut on_event: impl FnMut(&str, String)) -> Result<()> {
         let filters = HashMap::from([("type", vec!["container".to_owned()]), ("label", vec![PROJECT.to_owned()])]);
-        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        let since = format!("{}.{:03}", since / 1000, since % 1000);
+        let options = EventsOptionsBuilder::new().filters(&filters).since(&since).build();
         let mut stream = std::pin::pin!(self.docker.events(Some(options)));
         while let Some(event) = stream.next().await {
             let event = event?;

@@ -1,21 +1,22 @@
 //! What wakes the apps: the watcher's channel files, the settings, and the Engine's events. Each of these only says
 //! "look": what it means is decided in the apps' loops.
 
-use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use landfall_core::backoff::Backoff;
 use landfall_core::config::{Settings, config_files};
+use landfall_core::directory_watch::{Change, DirectoryWatch};
 use landfall_core::ids::printable;
 use landfall_core::journal::event;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::unix::AsyncFd;
 
+use crate::clock::now;
 use crate::shared::{Mail, Shared};
 
-/// Where inotify cannot be had, and for settings, whose editors have many ways to save.
+/// For settings, whose editors have many ways to save.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Until the watcher has made its directory of channel files, or inotify can be had again.
+const DIRECTORY: Duration = Duration::from_millis(500);
 /// Between attempts to follow the Engine's events.
 const ENGINE: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(5) };
 
@@ -23,44 +24,17 @@ const ENGINE: Backoff = Backoff { first: Duration::from_millis(100), most: Durat
 pub async fn channels(shared: Rc<Shared>) {
     let directory = shared.layout.channels();
     loop {
-        let watch = open(&directory);
+        let watch = DirectoryWatch::open(&directory);
         shared.tell_all(|| Mail::Look);
         let Ok(watch) = watch else {
             // The watcher has not made the directory yet.
-            tokio::time::sleep(LOOK_EVERY.min(Duration::from_millis(500))).await;
+            tokio::time::sleep(DIRECTORY).await;
             continue;
         };
-        loop {
-            let Ok(mut ready) = watch.readable().await else { break };
-            let events = watch.get_ref().0.read_events();
-            ready.clear_ready();
-            match events {
-                Ok(events) if events.iter().any(|e| e.mask.contains(AddWatchFlags::IN_IGNORED)) => break,
-                Ok(_) => shared.tell_all(|| Mail::Look),
-                Err(nix::errno::Errno::EAGAIN) => {}
-                Err(_) => break,
-            }
+        while watch.changed().await == Change::Published {
+            shared.tell_all(|| Mail::Look);
         }
     }
-}
-
-/// tokio asks for a raw descriptor; nix gives a borrowed one.
-struct Descriptor(Inotify);
-
-impl AsRawFd for Descriptor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-#[expect(deprecated, reason = "its successor is an unsafe function, and this crate has no unsafe code")]
-fn open(directory: &std::path::Path) -> std::io::Result<AsyncFd<Descriptor>> {
-    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-    inotify.add_watch(
-        directory,
-        AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE_SELF,
-    )?;
-    AsyncFd::new(Descriptor(inotify))
 }
 
 /// Follows the settings on disk. A mistake keeps those in force and is said once.
@@ -114,6 +88,7 @@ fn stamp_of(shared: &Shared) -> Vec<(std::path::PathBuf, Option<SystemTime>, u64
 pub async fn engine(shared: Rc<Shared>) {
     let mut failures = 0;
     loop {
+        let at = now();
         match shared.engine.machine().await {
             Ok(facts) => {
                 if shared.engine_problem.replace(None).is_some() {
@@ -121,22 +96,17 @@ pub async fn engine(shared: Rc<Shared>) {
                 }
                 failures = 0;
                 shared.machine.replace(facts);
-                let follow = shared.engine.events(|project, id| {
+                // All of it is looked at after `at`, and every event since `at` is told: nothing falls between.
+                shared.tell_all(|| Mail::Gap);
+                let follow = shared.engine.events(at, |project, id| {
                     let mailboxes = shared.mailboxes.borrow();
                     if let Some((_, mailbox)) = mailboxes.iter().find(|(app, _)| app.as_str() == project) {
                         // A loop that is gone needs no mail.
                         let _ = mailbox.send(Mail::Touched(id));
                     }
                 });
-                // What happened before the stream was open is seen by looking at everything.
-                let told = async {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    shared.tell_all(|| Mail::Gap);
-                    std::future::pending::<()>().await;
-                };
-                tokio::select! {
-                    _ = follow => {}
-                    () = told => {}
+                if let Err(error) = follow.await {
+                    tracing::debug!("the Engine's events ended: {error:#}");
                 }
                 shared.tell_all(|| Mail::Gap);
             }

@@ -7,6 +7,7 @@
 //! | [`contract`] | the files between daemons: channel, staged release, wanted |
 //! | [`protocol`] | the agent's socket: requests, answers, status and history records |
 //! | [`publish`] | the one atomic publish: write-temp, fsync, rename, fsync-dir |
+//! | [`directory_watch`] | its other end: the kernel tells when something was published |
 //! | [`command`] | the one door to child processes: deadline, group kill, bounded output |
 //! | [`backoff`] | exponential back-off as a value |
 //! | [`config`] | what is written in landfall.yaml, and [`config::Settings`], what it means |
@@ -20,6 +21,7 @@ pub mod command;
 pub mod config;
 pub mod contract;
 pub mod daemon;
+pub mod directory_watch;
 pub mod ids;
 pub mod journal;
 pub mod layout;

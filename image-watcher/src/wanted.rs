@@ -2,30 +2,18 @@
 //! not there yet, looking now and then must do. Only the counter is read here.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 
 use landfall_core::contract::{self, Read, WantedFile};
+use landfall_core::directory_watch::{Change, DirectoryWatch};
 use landfall_core::ids::AppName;
 use landfall_core::layout::Layout;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// The counters, and the watch on their directory.
 #[derive(Debug)]
 pub struct Wanted {
     layout: Layout,
-    watch: Option<AsyncFd<Events>>,
+    watch: Option<DirectoryWatch>,
     counters: BTreeMap<AppName, u64>,
-}
-
-#[derive(Debug)]
-struct Events(Inotify);
-
-impl AsRawFd for Events {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
 }
 
 impl Wanted {
@@ -37,19 +25,16 @@ impl Wanted {
     /// Begins to watch where it does not and can.
     pub fn arm(&mut self) {
         if self.watch.is_none() {
-            self.watch = watch(&self.layout);
+            self.watch = DirectoryWatch::open(&self.layout.wanted_dir()).ok();
         }
     }
 
     /// Resolves when the directory changed; never where it is not watched.
     pub async fn changed(&mut self) {
         let Some(watch) = &self.watch else { return std::future::pending().await };
-        let is_gone = match watch.async_io(Interest::READABLE, |events| Ok(events.0.read_events()?)).await {
-            Ok(events) => events.iter().any(|event| event.mask.contains(AddWatchFlags::IN_IGNORED)),
-            Err(_) => true,
-        };
-        if is_gone {
-            self.watch = None;
+        match watch.changed().await {
+            Change::Published => {}
+            Change::Gone => self.watch = None,
         }
     }
 
@@ -66,15 +51,6 @@ impl Wanted {
         }
         raised
     }
-}
-
-#[expect(deprecated, reason = "the new name is unsafe because an AsRawFd could lie; ours owns its descriptor")]
-fn watch(layout: &Layout) -> Option<AsyncFd<Events>> {
-    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
-    // Writers publish by rename; whatever happens to a temporary file is nobody's business.
-    let what = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
-    inotify.add_watch(&layout.wanted_dir(), what).ok()?;
-    AsyncFd::with_interest(Events(inotify), Interest::READABLE).ok()
 }
 
 #[cfg(test)]
