@@ -20,7 +20,8 @@ use crate::app_loop::AppLoop;
 use crate::compose_plugin::ComposePlugin;
 use crate::decide::PROBATION;
 use crate::engine::{Engine, MachineFacts};
-use crate::shared::Shared;
+use crate::shared::{AppView, Shared};
+use crate::state::{AppState, Phase};
 use crate::{socket, status, watch};
 
 /// The Engine's socket where nothing else is said.
@@ -52,6 +53,7 @@ pub async fn run(layout: Layout) -> Result<()> {
     let shared = Rc::new(Shared {
         layout,
         engine: Engine::new(&socket)?,
+        engine_socket: socket,
         settings: RefCell::new(Rc::new(settings)),
         settings_epoch: Cell::new(1),
         settings_problem: RefCell::new(problem),
@@ -77,6 +79,8 @@ pub async fn run(layout: Layout) -> Result<()> {
     let mut stop = std::pin::pin!(daemon.shutdown());
     loop {
         daemon.pet(BEAT * 6);
+        // One that could not be opened is tried again; for all others this finds their loop.
+        start_apps(&shared, &loops);
         daemon.status(&summary(&shared));
         tokio::select! {
             () = &mut stop => break,
@@ -109,13 +113,21 @@ fn start_apps(shared: &Rc<Shared>, loops: &RefCell<BTreeMap<AppName, JoinHandle<
                 shared.mailboxes.borrow_mut().insert(app.clone(), sender);
                 loops.borrow_mut().insert(app, tokio::task::spawn_local(one.run()));
             }
-            Err(error) => {
-                let text = printable(&format!("{error:#}"), 600);
-                tracing::error!(MESSAGE_ID = event::LEDGER_BROKEN, LANDFALL_APP = %app, "app `{app}` is left as it is: {text}");
-                let mut problem = shared.settings_problem.borrow_mut();
-                problem.get_or_insert_with(|| format!("app `{app}` is left as it is: {text}"));
-            }
+            Err(error) => leave(shared, app, &error),
         }
+    }
+}
+
+/// An app whose ledger or history the disk does not give: not even what should run is known. It is tried again.
+fn leave(shared: &Shared, app: AppName, error: &anyhow::Error) {
+    let text = printable(&format!("{error:#}"), 600);
+    let reason = format!("{text}; the app is left as it is until the disk gives it: repair the disk");
+    let phase = Phase::Held { reason: reason.clone(), ends_when_well: true, way_back: None };
+    let state = AppState { phase, ..AppState::default() };
+    let view = AppView { state, why: Some(reason), ..AppView::default() };
+    let said = shared.views.borrow_mut().insert(app.clone(), view.clone());
+    if said.is_none_or(|said| said.why != view.why) {
+        tracing::error!(MESSAGE_ID = event::LEDGER_BROKEN, LANDFALL_APP = %app, "app `{app}`: {text}");
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use landfall_core::backoff::Backoff;
 use landfall_core::ids::AppName;
+use landfall_core::journal::event;
 use landfall_core::protocol::{Failure, HistoryEntry, HistoryEvent};
 use tokio::sync::mpsc;
 
@@ -15,7 +16,7 @@ use crate::clock::now;
 use crate::converge::Step;
 use crate::decide::{self, Decision, Machine, Note};
 use crate::history::{self, History};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Opened};
 use crate::look::Look;
 use crate::observed::{Millis, Observed};
 use crate::preflight::Stop;
@@ -25,7 +26,7 @@ use crate::runtime::Runtime;
 use crate::shared::{AppView, Intent, Mail, Shared};
 use crate::startups::{self, StartUp, Startups};
 use crate::state::{AppState, Phase};
-use crate::{create, intents, live_files, outcome, preparation, report};
+use crate::{create, damage, intents, live_files, outcome, preparation, report};
 
 /// Between looks at an Engine that does not answer, and between calls of a Compose that fails.
 const AGAIN: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
@@ -44,6 +45,8 @@ pub struct AppLoop {
     shared: Rc<Shared>,
     mail: mpsc::UnboundedReceiver<Mail>,
     state: AppState,
+    /// What in the ledger could not be read: the first thing to act upon.
+    damage: Option<String>,
     ledger: Ledger,
     history: History,
     look: Look,
@@ -60,7 +63,11 @@ pub struct AppLoop {
 impl AppLoop {
     /// Opens what is remembered of an app.
     pub fn open(app: AppName, shared: Rc<Shared>, mail: mpsc::UnboundedReceiver<Mail>) -> Result<Self> {
-        let (ledger, state) = Ledger::open(&shared.layout.ledger(&app), &app)?;
+        let Opened { ledger, state, damage } = Ledger::open(&shared.layout.ledger(&app), &app)?;
+        let state = match &damage {
+            Some(damage) => damage::held(&state, &Observed::default(), damage),
+            None => state,
+        };
         let history = History::open(&shared.layout.history(&app))?;
         shared.views.borrow_mut().insert(app.clone(), AppView { state: state.clone(), ..AppView::default() });
         Ok(Self {
@@ -73,6 +80,7 @@ impl AppLoop {
             shared,
             mail,
             state,
+            damage,
             ledger,
             history,
             runtime: Runtime::default(),
@@ -113,6 +121,11 @@ impl AppLoop {
     /// One turn: none means look again at once.
     async fn turn(&mut self) -> Result<Option<Duration>> {
         let seen = self.look.fresh(&self.shared.engine).await?.clone();
+        if let Some(damage) = &self.damage {
+            let held = damage::held(&self.state, &seen, damage);
+            self.hold_damaged(held).await?;
+            self.damage = None;
+        }
         self.runtime.note(&seen, self.gap, self.state.current().map(|g| &g.deployment), now());
         self.gap = false;
         if let Some(entry) = self.newest.take().await
@@ -257,6 +270,21 @@ impl AppLoop {
         let (state, note) = preparation::could_not_prepare(&self.state, &failure);
         self.move_to(state, note).await?;
         Ok(None)
+    }
+
+    /// The ledger cannot be read whole: remembered as any other state, in a new file.
+    async fn hold_damaged(&mut self, held: AppState) -> Result<()> {
+        let Phase::Held { reason, .. } = &held.phase else { return Ok(()) };
+        tracing::error!(MESSAGE_ID = event::LEDGER_BROKEN, LANDFALL_APP = %self.app, "{reason}");
+        let note = Note {
+            event: HistoryEvent::Held,
+            deployment: held.live.as_ref().map(|g| g.deployment.clone()),
+            reason: Some(reason.clone()),
+            services: Vec::new(),
+            attempt: None,
+            evidence: None,
+        };
+        self.move_to(held, Some(note)).await
     }
 
     /// Ledger first; then the record for people; then the files that say what is live.
@@ -407,6 +435,10 @@ impl AppLoop {
             message: format!("cannot remember it: {error:#}"),
             next: "look at `journalctl -u landfall-agent` and the disk's free space".to_owned(),
         })?;
+        if !matches!(self.state.phase, Phase::Held { .. }) {
+            // A person has decided what the damage means.
+            self.damage = None;
+        }
         Ok(obeyed.done.to_owned())
     }
 }

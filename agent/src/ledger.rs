@@ -1,12 +1,15 @@
 //! The write-ahead ledger: one JSON line for each state, appended and fsynced before what it leads to is done. The last
-//! line is the truth. A torn last line is cut off; any other line that does not parse, or a newer format, is an error,
-//! never "no ledger": a forgotten quarantine or a forgotten way back would be worse than standing still.
+//! line is the truth. A torn last line is cut off: it was never acted upon. Any other line that cannot be read is damage,
+//! never "no ledger": what the last readable line says is handed out with the reason, and `damage` says what follows.
+//!
+//! A damaged file is never appended to and never lost: the next state goes to a new file, and the damaged one is kept
+//! beside it under the name that the damage gives.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use landfall_core::ids::AppName;
+use landfall_core::ids::{AppName, printable};
 use serde::{Deserialize, Serialize};
 
 use crate::state::AppState;
@@ -16,37 +19,42 @@ const FORMAT: u32 = 1;
 /// Past this size the ledger is written anew with its last line only.
 const COMPACT_AT: u64 = 1 << 20;
 
-/// Why a ledger cannot be used.
+/// The disk says no.
 #[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// The disk says no.
-    #[error("cannot read or write the ledger `{path}`: {error}")]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What the kernel said.
-        error: std::io::Error,
-    },
-    /// It does not parse.
-    #[error(
-        "line {line} of the ledger `{path}` is garbled ({why}): restore the file, or move it away and the app is adopted anew"
-    )]
+#[error("cannot read or write the ledger `{path}`: {error}")]
+pub struct LedgerError {
+    /// Which file.
+    path: PathBuf,
+    /// What the kernel said.
+    error: std::io::Error,
+}
+
+/// What in a ledger cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Damage {
+    /// A whole line does not parse.
     Garbled {
-        /// Which file.
-        path: PathBuf,
         /// Counted from 1.
         line: usize,
         /// What the parser said.
         why: String,
     },
-    /// Written by a newer agent.
-    #[error("the ledger `{path}` has format {format}, this version reads {FORMAT}: install the newer landfall again")]
+    /// A newer agent wrote it.
     Newer {
-        /// Which file.
-        path: PathBuf,
         /// The format found.
         format: u32,
     },
+}
+
+/// What a ledger gave.
+#[derive(Debug)]
+pub struct Opened {
+    /// To append to.
+    pub ledger: Ledger,
+    /// What its last readable line says; the default where there is none.
+    pub state: AppState,
+    /// What could not be read, for people, with the name under which the file is kept.
+    pub damage: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,12 +76,14 @@ pub struct Ledger {
     app: AppName,
     file: File,
     size: u64,
+    /// The file is damaged: it is kept under this name before the next state is written.
+    keep_as: Option<PathBuf>,
 }
 
 impl Ledger {
     /// Opens or begins the ledger of an app and reads its last state.
-    pub fn open(path: &Path, app: &AppName) -> Result<(Self, AppState), LedgerError> {
-        let io = |error| LedgerError::Io { path: path.to_owned(), error };
+    pub fn open(path: &Path, app: &AppName) -> Result<Opened, LedgerError> {
+        let io = |error| LedgerError { path: path.to_owned(), error };
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(io)?;
         }
@@ -81,26 +91,36 @@ impl Ledger {
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(io)?;
         let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        if whole < text.len() {
+        let (state, damage) = read(&text[..whole], app);
+        let keep_as = damage.as_ref().map(|damage| spare_name(path, damage, &text));
+        if damage.is_none() && whole < text.len() {
             // A kill in the middle of an append: that line was never acted upon.
             file.set_len(whole as u64).map_err(io)?;
             file.sync_data().map_err(io)?;
         }
-        let state = last_state(path, &text[..whole])?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
-        Ok((Self { path: path.to_owned(), app: app.clone(), file, size: whole as u64 }, state))
+        let damage = damage.zip(keep_as.as_ref()).map(|(damage, kept)| damage.for_people(path, kept));
+        let ledger = Self { path: path.to_owned(), app: app.clone(), file, size: whole as u64, keep_as };
+        Ok(Opened { ledger, state, damage })
     }
 
     /// Remembers a state; returns when it is on the disk.
     pub fn append(&mut self, state: &AppState) -> Result<(), LedgerError> {
-        let io = |error| LedgerError::Io { path: self.path.clone(), error };
+        let io = |error| LedgerError { path: self.path.clone(), error };
         let line = Line { format: FORMAT, app: self.app.clone(), state: state.clone() };
         let mut bytes = serde_json::to_vec(&line).map_err(|error| io(error.into()))?;
         bytes.push(b'\n');
-        if self.size > COMPACT_AT {
+        if let Some(kept) = &self.keep_as
+            && !kept.exists()
+        {
+            // A second name first: at no moment is there no ledger, and a forgotten one is worse than a garbled one.
+            std::fs::hard_link(&self.path, kept).map_err(io)?;
+        }
+        if self.size > COMPACT_AT || self.keep_as.is_some() {
             landfall_core::publish::write(&self.path, &bytes, 0o600).map_err(io)?;
             self.file = OpenOptions::new().append(true).open(&self.path).map_err(io)?;
             self.size = bytes.len() as u64;
+            self.keep_as = None;
             return Ok(());
         }
         let written = self.file.write_all(&bytes).and_then(|()| self.file.sync_data());
@@ -114,62 +134,62 @@ impl Ledger {
     }
 }
 
-/// The state of the last line; the default where there is none.
-fn last_state(path: &Path, text: &[u8]) -> Result<AppState, LedgerError> {
+/// The state of the last line that can be read, and the first damage.
+fn read(text: &[u8], app: &AppName) -> (AppState, Option<Damage>) {
     let mut state = AppState::default();
+    let mut damage = None;
     for (index, line) in text.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
-        let garbled = |error: serde_json::Error| LedgerError::Garbled {
-            path: path.to_owned(),
-            line: index + 1,
-            why: error.to_string(),
+        let found = match serde_json::from_slice::<Line>(line) {
+            // Fields are only ever added: what a newer line says of what we know is true.
+            Ok(line) if line.app == *app => {
+                state = line.state;
+                (line.format > FORMAT).then_some(Damage::Newer { format: line.format })
+            }
+            Ok(line) => Some(Damage::Garbled { line: index + 1, why: format!("it is of app `{}`", line.app) }),
+            Err(error) => Some(match serde_json::from_slice::<Head>(line) {
+                Ok(head) if head.format > FORMAT => Damage::Newer { format: head.format },
+                Ok(_) | Err(_) => Damage::Garbled { line: index + 1, why: printable(&error.to_string(), 200) },
+            }),
         };
-        let head: Head = serde_json::from_slice(line).map_err(garbled)?;
-        if head.format > FORMAT {
-            return Err(LedgerError::Newer { path: path.to_owned(), format: head.format });
-        }
-        let line: Line = serde_json::from_slice(line).map_err(garbled)?;
-        state = line.state;
+        damage = damage.or(found);
     }
-    Ok(state)
+    (state, damage)
+}
+
+impl Damage {
+    fn for_people(&self, path: &Path, kept: &Path) -> String {
+        let kept = kept.file_name().unwrap_or_default().to_string_lossy();
+        match self {
+            Self::Garbled { line, why } => {
+                format!(
+                    "line {line} of the ledger `{}` is garbled ({why}); the file is kept as `{kept}`",
+                    path.display()
+                )
+            }
+            Self::Newer { format } => format!(
+                "the ledger `{}` has format {format}, this version writes {FORMAT}; the file is kept as `{kept}`",
+                path.display()
+            ),
+        }
+    }
+}
+
+/// `web.jsonl.garbled-1`: a name that is free, or that this very content has already (a kill between the two writes).
+fn spare_name(path: &Path, damage: &Damage, text: &[u8]) -> PathBuf {
+    let word = match damage {
+        Damage::Garbled { .. } => "garbled",
+        Damage::Newer { .. } => "newer",
+    };
+    let mut number = 1;
+    loop {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let spare = path.with_file_name(format!("{name}.{word}-{number}"));
+        match std::fs::read(&spare) {
+            Ok(other) if other != text => number += 1,
+            Ok(_) | Err(_) => return spare,
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn app() -> AppName {
-        "web".parse().unwrap()
-    }
-
-    fn held(why: &str) -> AppState {
-        AppState { hold: Some(why.to_owned()), ..AppState::default() }
-    }
-
-    #[test]
-    fn the_last_line_is_the_truth_and_a_torn_one_is_cut() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ledger/web.jsonl");
-        let (mut ledger, state) = Ledger::open(&path, &app()).unwrap();
-        assert_eq!(state, AppState::default());
-        ledger.append(&held("one")).unwrap();
-        ledger.append(&held("two")).unwrap();
-        let whole = std::fs::read(&path).unwrap();
-        for cut in 1..40 {
-            std::fs::write(&path, &whole[..whole.len() - cut]).unwrap();
-            let (mut ledger, state) = Ledger::open(&path, &app()).unwrap();
-            assert_eq!(state, held("one"), "cut {cut}");
-            ledger.append(&held("three")).unwrap();
-            assert_eq!(Ledger::open(&path, &app()).unwrap().1, held("three"));
-        }
-    }
-
-    #[test]
-    fn a_garbled_line_and_a_newer_format_are_errors() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("web.jsonl");
-        std::fs::write(&path, "not json\n{\"format\":1}\n").unwrap();
-        assert!(matches!(Ledger::open(&path, &app()), Err(LedgerError::Garbled { line: 1, .. })));
-        std::fs::write(&path, "{\"format\":2,\"anything\":1}\n").unwrap();
-        assert!(matches!(Ledger::open(&path, &app()), Err(LedgerError::Newer { format: 2, .. })));
-    }
-}
+mod tests;

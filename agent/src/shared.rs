@@ -24,6 +24,8 @@ pub struct Shared {
     pub layout: Layout,
     /// The Engine.
     pub engine: Engine,
+    /// Where it listens.
+    pub engine_socket: PathBuf,
     /// The settings in force.
     pub settings: RefCell<Rc<Settings>>,
     /// Raised at each change of the settings.

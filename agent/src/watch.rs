@@ -11,6 +11,7 @@ use landfall_core::ids::printable;
 use landfall_core::journal::event;
 
 use crate::clock::now;
+use crate::engine_end;
 use crate::shared::{Mail, Shared};
 
 /// For settings, whose editors have many ways to save.
@@ -105,8 +106,14 @@ pub async fn engine(shared: Rc<Shared>) {
                         let _ = mailbox.send(Mail::Touched(id));
                     }
                 });
-                if let Err(error) = follow.await {
-                    tracing::debug!("the Engine's events ended: {error:#}");
+                tokio::select! {
+                    ended = follow => {
+                        if let Err(error) = ended {
+                            tracing::debug!("the Engine's events ended: {error:#}");
+                        }
+                    }
+                    // It would wait for us before it ends.
+                    () = engine_end::ended(&shared.engine_socket) => {}
                 }
                 shared.tell_all(|| Mail::Gap);
             }

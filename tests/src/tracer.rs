@@ -82,7 +82,10 @@ impl Traced {
 
 fn attach(process: Pid) -> Result<()> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    ensure!(status.contains("Threads:\t1\n"), "process {process} has several threads, only one would be seen: {status}");
+    ensure!(
+        status.contains("Threads:\t1\n"),
+        "process {process} has several threads, only one would be seen: {status}"
+    );
     ptrace::seize(process, Options::PTRACE_O_TRACESYSGOOD).context("cannot trace")?;
     ptrace::interrupt(process)?;
     waitpid(process, Some(WaitPidFlag::__WALL))?;

@@ -24,12 +24,7 @@ pub fn until(moment: Instant) {
     std::thread::sleep(moment.saturating_duration_since(Instant::now()));
 }
 
-fn look_every<T>(
-    pause: Duration,
-    deadline: Duration,
-    what: &str,
-    mut look: impl FnMut() -> Result<T>,
-) -> Result<T> {
+fn look_every<T>(pause: Duration, deadline: Duration, what: &str, mut look: impl FnMut() -> Result<T>) -> Result<T> {
     let started = Instant::now();
     loop {
         match look() {

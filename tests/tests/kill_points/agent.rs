@@ -37,7 +37,10 @@ fn every_point(drill: &mut Drill<'_>, course: Course, asked: &[&str]) -> Result<
     let targets = targets(&points);
     let numbered = targets.iter().filter(|target| target.moment == Moment::Before).count();
     let probes = points.iter().filter(|point| **point == Point::Probe).count();
-    say(&format!("{course:?}: {numbered} points, {} kills; {probes} requests of health probes are not numbered", targets.len()));
+    say(&format!(
+        "{course:?}: {numbered} points, {} kills; {probes} requests of health probes are not numbered",
+        targets.len()
+    ));
     ensure!(numbered >= FEWEST, "only {numbered} points: {points:?}");
     for request in asked {
         ensure!(points.contains(&Point::Engine((*request).to_owned())), "no `{request}`: {points:?}");

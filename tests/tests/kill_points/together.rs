@@ -34,10 +34,18 @@ fn two_releases_within_one_probation_end_with_the_last_alone() {
         ensure!(running.len() == REPLICAS && all_are(&running, &v3), "{running:?} run, all of v3 should");
         let good = vm.recorded(live.seq, HistoryEvent::Good, Some(&v1.release))?;
         let (from, to): (Timestamp, Timestamp) = (live.at.parse()?, good.at.parse()?);
-        ensure!(to.duration_since(from) < PROBATION.try_into()?, "v2 came after the probation of v1, from {from} to {to}");
+        ensure!(
+            to.duration_since(from) < PROBATION.try_into()?,
+            "v2 came after the probation of v1, from {from} to {to}"
+        );
         eventually(ROLLOUT, "the containers of v1 and v2 are gone", || {
             let all = apis(vm, None)?;
-            ensure!(all.len() == REPLICAS && all_are(&all, &v3), "{all:?}, without v1 {} and v2 {}", v1.image, v2.image);
+            ensure!(
+                all.len() == REPLICAS && all_are(&all, &v3),
+                "{all:?}, without v1 {} and v2 {}",
+                v1.image,
+                v2.image
+            );
             Ok(())
         })?;
         vm.serves(&v3).context("after the end of probation")
