@@ -113,13 +113,13 @@ fn start_apps(shared: &Rc<Shared>, loops: &RefCell<BTreeMap<AppName, JoinHandle<
                 shared.mailboxes.borrow_mut().insert(app.clone(), sender);
                 loops.borrow_mut().insert(app, tokio::task::spawn_local(one.run()));
             }
-            Err(error) => leave(shared, app, &error),
+            Err(error) => leave(shared, &app, &error),
         }
     }
 }
 
 /// An app whose ledger or history the disk does not give: not even what should run is known. It is tried again.
-fn leave(shared: &Shared, app: AppName, error: &anyhow::Error) {
+fn leave(shared: &Shared, app: &AppName, error: &anyhow::Error) {
     let text = printable(&format!("{error:#}"), 600);
     let reason = format!("{text}; the app is left as it is until the disk gives it: repair the disk");
     let phase = Phase::Held { reason: reason.clone(), ends_when_well: true, way_back: None };

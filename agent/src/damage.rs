@@ -103,6 +103,9 @@ mod tests {
         Observed { containers: made.collect() }
     }
 
+    /// What is remembered, which containers there are; who is supervised then, and what is the way back.
+    type Row<'a> = (&'a AppState, &'a [(&'a str, RunState)], Option<&'a str>, Option<&'a str>);
+
     const DOWN: RunState = RunState::Exited { code: 137, out_of_memory: false };
 
     #[test]
@@ -121,7 +124,7 @@ mod tests {
         };
         let idle = AppState { live: Some(old.clone()), ..AppState::default() };
         let (run, down) = (RunState::Running, DOWN);
-        let table: [(&AppState, &[(&str, RunState)], Option<&str>, Option<&str>); 8] = [
+        let table: [Row<'_>; 8] = [
             (&rolling, &[("old", run), ("new", down)], Some("old"), Some("new")),
             (&rolling, &[("old", down), ("new", run)], Some("new"), Some("old")),
             (&rolling, &[("old", down), ("new", down)], Some("old"), Some("new")),

@@ -6,4 +6,5 @@ mod crash;
 mod idempotence;
 mod outage;
 mod rollout;
+mod shapes;
 mod supervision;
