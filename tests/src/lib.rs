@@ -13,7 +13,7 @@
 //! | [`engine`] | the Engine's API, read by us |
 //! | [`own_engine`] | a dockerd that may be killed |
 //! | [`events`] | every change that the Engine saw |
-//! | [`prober`] | what a client outside sees, with times |
+//! | [`prober`], [`load`] | what a client outside sees, with times; many of them |
 //! | [`process`] | child processes with a log file |
 //! | [`tracer`], [`points`] | a process killed at a chosen system call |
 //! | [`tour`], [`docker_restart`] | what `make try` shows |
@@ -25,6 +25,7 @@ pub mod docker_restart;
 pub mod engine;
 pub mod events;
 pub mod images;
+pub mod load;
 pub mod own_engine;
 pub mod points;
 pub mod ports;
