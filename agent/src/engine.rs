@@ -85,6 +85,11 @@ impl Engine {
         })
     }
 
+    /// Whether it answers within that time.
+    pub async fn answers(&self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.docker.ping()).await.is_ok_and(|answer| answer.is_ok())
+    }
+
     /// The ids of all containers of the app's project.
     pub async fn list(&self, app: &AppName) -> Result<Vec<String>> {
         let filters = HashMap::from([("label", vec![format!("{PROJECT}={app}")])]);

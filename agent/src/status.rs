@@ -1,4 +1,6 @@
-//! What `landfall status` shows, from the apps' views.
+//! What `landfall status` shows, from the apps' views. It must never wait for the Engine: a person asks when it hangs.
+
+use std::time::Duration;
 
 use landfall_core::protocol::{AppStatus, ServiceStatus, Status};
 
@@ -8,11 +10,18 @@ use crate::shared::{AppView, Shared};
 use crate::spec::ServiceSpec;
 use crate::state::{Generation, Phase, completion_key};
 
+/// How long the Engine may take to show that it answers, and then to say what all containers use.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The whole status.
 pub async fn status(shared: &Shared) -> Status {
     let settings = shared.settings();
     let mut problems: Vec<String> = Vec::new();
-    problems.extend(shared.engine_problem.borrow().clone());
+    let engine_answers = shared.engine.answers(PATIENCE).await;
+    let engine_problem = shared.engine_problem.borrow().clone();
+    // A hung Engine keeps its connections: whoever follows its events notices nothing.
+    problems.extend(engine_problem.or_else(|| (!engine_answers).then(engine_hangs)));
+    let until = tokio::time::Instant::now() + if engine_answers { PATIENCE } else { Duration::ZERO };
     problems.extend(shared.plugin.borrow().as_ref().err().cloned());
     problems.extend(shared.settings_problem.borrow().clone());
     let views = shared.views.borrow().clone();
@@ -21,7 +30,7 @@ pub async fn status(shared: &Shared) -> Status {
         let mut services = Vec::new();
         if let Some(generation) = view.state.current() {
             for (name, spec) in &generation.deployment.services {
-                services.push(service(shared, &view, generation, name, spec).await);
+                services.push(service(shared, &view, generation, name, spec, until).await);
             }
         }
         let running = view.state.current().map(|g| &g.deployment);
@@ -43,10 +52,21 @@ pub async fn status(shared: &Shared) -> Status {
     Status { version: env!("CARGO_PKG_VERSION").to_owned(), at: now_text(), problems, apps }
 }
 
+fn engine_hangs() -> String {
+    let seconds = PATIENCE.as_secs();
+    format!(
+        "the Docker Engine does not answer within {seconds} s: what runs goes on running, nothing is changed or healed; \
+         see `systemctl status docker`"
+    )
+}
+
 /// State, reason and next action in words.
 fn words(view: &AppView) -> (String, Option<String>, String) {
     let channel_problem = view.channel.as_ref().and_then(|c| c.problem.clone());
-    let reason = view.refused.clone().or(view.quarantined.clone()).or(view.why.clone()).or(channel_problem);
+    let reason = view.refused.clone().or(view.quarantined.clone()).or(view.why.clone());
+    // Both are true at once: what keeps the newest release that is here, and what keeps a newer one from coming.
+    let reasons: Vec<String> = reason.into_iter().chain(channel_problem).collect();
+    let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
     let word = if view.preflight && matches!(view.state.phase, Phase::Idle) { "preflight" } else { view.state.word() };
     let next = match &view.state.phase {
         Phase::Held { .. } => "decide: `landfall rollback`, or `landfall retry` after a fix",
@@ -79,6 +99,7 @@ async fn service(
     generation: &Generation,
     name: &str,
     spec: &ServiceSpec,
+    until: tokio::time::Instant,
 ) -> ServiceStatus {
     let ids = generation.ids(name);
     let containers: Vec<&Container> = ids.iter().filter_map(|id| view.seen.containers.get(id)).collect();
@@ -91,7 +112,7 @@ async fn service(
         .find(|w| states.contains(w));
     let mut memory = None;
     for container in containers.iter().filter(|c| c.runs()) {
-        if let Some(used) = shared.engine.memory(&container.id).await {
+        if let Ok(Some(used)) = tokio::time::timeout_at(until, shared.engine.memory(&container.id)).await {
             memory = Some(memory.unwrap_or(0) + used);
         }
     }
