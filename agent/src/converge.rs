@@ -201,12 +201,14 @@ fn summary(standing: &BTreeMap<&str, Standing>) -> Next {
     if why.is_empty() { Next::Settled } else { Next::Wait { until, probe, why: why.join(", ") } }
 }
 
-/// Containers of services that the target does not have: stopped once everything else stands.
+/// Containers of services that the target does not have: stopped once everything else stands. Those that we did not make
+/// are no release's, and are left to whoever made them.
 fn stop_strangers(view: &View<'_>, standing: &BTreeMap<&str, Standing>) -> Option<Step> {
     if view.mode == Mode::Supervise || standing.values().any(|s| *s != Standing::Well) {
         return None;
     }
-    let stranger = |c: &&Container| c.runs() && !view.target.deployment.services.contains_key(&c.service);
+    let services = &view.target.deployment.services;
+    let stranger = |c: &&Container| c.runs() && c.spec.is_some() && !services.contains_key(&c.service);
     view.seen.containers.values().find(stranger).map(|c| Step::Stop { id: c.id.clone(), grace: place::STRANGERS_GRACE })
 }
 

@@ -114,13 +114,15 @@ fn in_the_way<'a>(
         .find(|c| all || c.name == place || (index == 0 && !places.contains(&c.name)))
 }
 
-/// A container of no use to the target that binds a host port of this service: it cannot start before that one stops.
+/// A container of no use to the target that binds a host port of this service: it cannot start before that one stops. What
+/// no release made and no service of this one replaces is not ours to stop: the start fails, and says who has the port.
 fn holds_a_port<'a>(view: &'a View<'_>, spec: &ServiceSpec) -> Option<&'a Container> {
     if spec.host_ports.is_empty() || view.mode == Mode::Supervise {
         return None;
     }
     let kept = view.target.all_ids();
-    let in_use = view.seen.containers.values().filter(|c| c.runs() && !kept.contains(c.id.as_str()));
+    let ours = |c: &&Container| c.spec.is_some() || view.target.deployment.services.contains_key(&c.service);
+    let in_use = view.seen.containers.values().filter(|c| c.runs() && !kept.contains(c.id.as_str()) && ours(c));
     in_use.into_iter().find(|c| c.ports.iter().any(|theirs| spec.host_ports.iter().any(|ours| same_port(ours, theirs))))
 }
 
