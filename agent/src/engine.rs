@@ -199,9 +199,8 @@ impl Engine {
         if let Some((name, digest)) = reference.split_once('@') {
             return Ok(format!("{}@{digest}", without_tag(name)));
         }
-        let answer = within(CALL, "ask the registry for a tag", self.docker.inspect_registry_image(reference, None))
-            .await
-            .with_context(|| format!("cannot resolve image `{reference}`"))?;
+        let answer =
+            within(CALL, "find it at its registry", self.docker.inspect_registry_image(reference, None)).await?;
         let digest =
             answer.descriptor.digest.with_context(|| format!("the registry names no digest for `{reference}`"))?;
         Ok(format!("{}@{digest}", without_tag(reference)))

@@ -29,9 +29,18 @@ pub enum Stop {
 
 impl From<anyhow::Error> for Stop {
     fn from(error: anyhow::Error) -> Self {
-        let text = format!("{error:#}");
-        // The Engine's words for "this platform is not in the image": for ever.
-        if text.contains("no matching manifest") { Self::Refused(text) } else { Self::Later(text) }
+        Self::Later(format!("{error:#}"))
+    }
+}
+
+/// Why an image cannot be had.
+fn unfetched(reference: &str, error: &anyhow::Error) -> Stop {
+    let text = format!("image `{reference}`: {error:#}");
+    // The Engine's words for "this platform is not in the image": for ever.
+    if text.contains("no matching manifest") {
+        Stop::Refused(format!("{text}; build it for this machine's platform and publish again"))
+    } else {
+        Stop::Later(format!("{text}; push it, or publish a release that names one that is there; it is tried again"))
     }
 }
 
@@ -98,13 +107,8 @@ pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: b
     let fetches = references.into_iter().map(|reference| {
         let (shared, app) = (&shared, &app);
         async move {
-            let pinned = shared.engine.pin(&reference).await?;
-            let volumes = if touch {
-                shared.engine.pull(app, &pinned).await?.volumes
-            } else {
-                shared.engine.local_image(&pinned).await?.map(|i| i.volumes).unwrap_or_default()
-            };
-            Ok::<_, anyhow::Error>((reference, ImageFacts { pinned, volumes }))
+            let facts = image_facts(shared, app, &reference, touch).await;
+            facts.map_err(|error| unfetched(&reference, &error)).map(|facts| (reference, facts))
         }
     });
     let images: BTreeMap<String, ImageFacts> = try_join_all(fetches).await?.into_iter().collect();
@@ -138,6 +142,16 @@ pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: b
         landfall_core::publish::write(&path, done.compose_yaml.as_bytes(), 0o640).map_err(io)?;
     }
     Ok(done.deployment)
+}
+
+async fn image_facts(shared: &Shared, app: &AppName, reference: &str, touch: bool) -> anyhow::Result<ImageFacts> {
+    let pinned = shared.engine.pin(reference).await?;
+    let volumes = if touch {
+        shared.engine.pull(app, &pinned).await?.volumes
+    } else {
+        shared.engine.local_image(&pinned).await?.map(|i| i.volumes).unwrap_or_default()
+    };
+    Ok(ImageFacts { pinned, volumes })
 }
 
 /// Volumes without a name that hold the data of the containers that are there, made by hand or by an older release: they pass to

@@ -20,9 +20,9 @@ const MOST_FILES: usize = 64;
 /// Judges the sources of a project: the compose documents and every file of the project that they extend or include.
 pub fn judge(compose: &[PathBuf], project: &Path) -> Vec<Problem> {
     let mut scan = Scan { project, problems: Vec::new(), next: Vec::new(), seen: BTreeSet::new() };
-    for path in compose {
+    for (path, number) in compose.iter().zip(1..) {
         // Compose reads a compose document's relative paths from the project directory, wherever the document lies.
-        scan.file(path, Path::new(""), &path.file_name().unwrap_or_default().to_string_lossy());
+        scan.file(path, Path::new(""), &name_of(path, number));
     }
     while let Some(relative) = scan.next.pop() {
         if !scan.seen.insert(relative.clone()) {
@@ -37,6 +37,16 @@ pub fn judge(compose: &[PathBuf], project: &Path) -> Vec<Problem> {
         scan.file(&project.join(&relative), &base, &relative.display().to_string());
     }
     scan.problems
+}
+
+/// What a person knows a compose document by. The watcher lays them down as `0.yaml`, `1.yaml`: those names say nothing.
+fn name_of(path: &Path, number: usize) -> String {
+    let is_numbered = path.file_stem().is_some_and(|stem| stem.to_string_lossy().bytes().all(|b| b.is_ascii_digit()));
+    if is_numbered {
+        format!("compose file {number}")
+    } else {
+        path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
 }
 
 /// Reads a file as YAML documents, within limits.
@@ -62,7 +72,15 @@ pub(crate) fn parse_documents(text: &str) -> Result<Vec<Value>, String> {
             max_events: 400_000,
         },
     };
-    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| error.to_string())
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+        let text = error.to_string();
+        // The parser's words for each of the limits above.
+        if text.contains("budget") {
+            format!("with its aliases followed it is larger or deeper than any project ({text})")
+        } else {
+            text
+        }
+    })
 }
 
 struct Scan<'a> {
