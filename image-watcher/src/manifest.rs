@@ -278,7 +278,7 @@ fn pointer_blob(number: usize, descriptor: &Descriptor) -> Result<Blob, BadManif
 fn blob(number: usize, descriptor: &Descriptor, limit: u64) -> Result<Blob, BadManifest> {
     let wrong = |why: String| BadManifest::Layer { number, why };
     let digest: Digest = descriptor.digest.parse().map_err(|error| wrong(format!("{error}")))?;
-    at_most(&format!("layer {number}"), descriptor.size, "bytes", limit)?;
+    at_most(&name(number, descriptor), descriptor.size, "bytes", limit)?;
     let inline = match descriptor.data.as_deref().filter(|text| !text.is_empty()) {
         None => None,
         Some(text) => {
@@ -292,6 +292,13 @@ fn blob(number: usize, descriptor: &Descriptor, limit: u64) -> Result<Blob, BadM
         }
     };
     Ok(Blob { digest, size: descriptor.size, inline })
+}
+
+/// What a person finds the layer by.
+fn name(number: usize, descriptor: &Descriptor) -> String {
+    let titles = [OCI_TITLE, COMPOSE_FILE, COMPOSE_ENV_FILE];
+    let title = descriptor.annotations.as_ref().and_then(|all| titles.iter().find_map(|key| all.get(*key)));
+    title.map_or_else(|| format!("layer {number}"), |title| format!("layer {number} (`{}`)", printable(title, 120)))
 }
 
 fn at_most(what: &str, size: u64, unit: &'static str, limit: u64) -> Result<(), BadManifest> {
