@@ -6,7 +6,7 @@ use landfall_core::protocol::{Command, HistoryEntry, HistoryEvent};
 use crate::agent::{Agent, json_lines, typed};
 use crate::arguments;
 use crate::failure::{Exit, Failed};
-use crate::terminal::{self, Paint, cut, took, wrap};
+use crate::terminal::{self, Paint, cut, paragraph, took, wrap};
 
 /// The longest text from the agent that is shown as one.
 const TEXT: usize = 1000;
@@ -55,7 +55,7 @@ pub fn render(entries: &[HistoryEntry], paint: Paint) -> String {
             text.push_str(&wrap("    ", 4, &services));
         }
         if let Some(reason) = &entry.reason {
-            text.push_str(&wrap("    ", 4, &printable(reason, TEXT)));
+            text.push_str(&paragraph("    ", 4, reason));
         }
     }
     text

@@ -160,7 +160,10 @@ fn default_files(arguments: &Publish) -> Result<Vec<PathBuf>, Failed> {
 }
 
 fn read(path: &Path) -> Result<Document, Failed> {
-    let cannot = |error: std::io::Error| Failed::usage(format!("cannot read `{}`: {error}", path.display()));
+    let cannot = |error: std::io::Error| {
+        Failed::usage(format!("cannot read `{}`: {error}", path.display()))
+            .next("name the compose file with `--file`, and check that you may read it")
+    };
     let mut bytes = Vec::new();
     fs::File::open(path).map_err(cannot)?.take(DOCUMENT_LIMIT as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() > DOCUMENT_LIMIT {

@@ -9,10 +9,12 @@ use landfall_core::protocol::{AppStatus, Command, ServiceStatus, Status};
 use crate::agent::{Agent, json_lines, only};
 use crate::arguments;
 use crate::failure::{Exit, Failed};
-use crate::terminal::{self, Paint, WIDTH, age, column, cut, size, wrap};
+use crate::terminal::{self, Paint, WIDTH, age, column, cut, paragraph, size, wrap};
 
 /// The longest text from the agent that is shown as one.
 const TEXT: usize = 400;
+/// Before what a line says.
+const KEY_WIDTH: usize = 13;
 const APP_WIDTH: usize = 24;
 const APP_STATE_WIDTH: usize = 12;
 const SERVICE_WIDTH: usize = 22;
@@ -99,7 +101,7 @@ fn render_app(text: &mut String, app: &AppStatus, at: &str, paint: Paint) {
         line(text, "hold", &printable(hold, TEXT));
     }
     if let Some(reason) = &app.reason {
-        line(text, "reason", &printable(reason, TEXT));
+        text.push_str(&paragraph(&key("reason"), KEY_WIDTH, reason));
     }
     for (deployment, reason) in &app.quarantined {
         line(text, "quarantine", &format!("{} {}", deployment.short(), printable(reason, TEXT)));
@@ -148,5 +150,10 @@ fn render_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
 }
 
 fn line(text: &mut String, key: &str, value: &str) {
-    text.push_str(&wrap(&format!("  {key:<10} "), 13, value));
+    text.push_str(&wrap(&self::key(key), KEY_WIDTH, value));
+}
+
+/// [`KEY_WIDTH`] wide.
+fn key(name: &str) -> String {
+    format!("  {name:<10} ")
 }

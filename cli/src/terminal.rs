@@ -1,10 +1,16 @@
 //! Colour, widths, ages and sizes as people read them. Pure but for the functions that look at or write to a stream.
-//! Everything is readable without colour; untrusted text is escaped before it gets here.
+//! Everything is readable without colour; untrusted text is escaped before it gets here, or in [`paragraph`].
 
 use std::io::{IsTerminal as _, Write as _};
 
+use landfall_core::ids::printable;
+
 /// The width that every table fits.
 pub const WIDTH: usize = 80;
+
+/// How much of each line of a paragraph is shown, and how many lines.
+const PARAGRAPH_LINE: usize = 400;
+const PARAGRAPH_LINES: usize = 20;
 
 /// Whether to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +106,23 @@ pub fn wrap(head: &str, indent: usize, text: &str) -> String {
         fresh = false;
     }
     out.push('\n');
+    out
+}
+
+/// [`wrap`], for text from outside that has lines of its own: they are kept, and nothing else that a terminal would obey.
+pub fn paragraph(head: &str, indent: usize, text: &str) -> String {
+    let margin = " ".repeat(indent);
+    let mut out = String::new();
+    for (number, line) in text.lines().take(PARAGRAPH_LINES).enumerate() {
+        let head = if number == 0 { head } else { &margin };
+        out.push_str(&wrap(head, indent, &printable(line, PARAGRAPH_LINE)));
+    }
+    if out.is_empty() {
+        return wrap(head, indent, "");
+    }
+    if text.lines().nth(PARAGRAPH_LINES).is_some() {
+        out.push_str(&wrap(&margin, indent, "… there is more: see it with `--json`"));
+    }
     out
 }
 

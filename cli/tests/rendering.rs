@@ -65,6 +65,10 @@ fn a_status_that_needs_a_person() {
     two["release"] = json!(null);
     two["state"] = json!("waiting");
     two["last_good_poll"] = json!(null);
+    two["reason"] = json!(
+        "refused by host policy: 1 problem\n- service `db`: `mem_limit`: there is \x1b[2Jnone\n  next: give each a \
+         `mem_limit`, or set `host.default_caps` in landfall.yaml"
+    );
     let mut status = status_of(&[one, two]);
     status.problems = vec![
         "landfall.yaml:3:5: unknown key `chanel`, did you mean `channel`; the last valid settings are used".into(),
