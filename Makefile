@@ -39,6 +39,7 @@ build: toolchain
 	@tools/build.sh
 
 test: docker build
+	@tools/install-compose-v5.sh
 	cargo test --profile quick --workspace --no-fail-fast -- --test-threads 2
 
 test-compose-v5: docker build

@@ -9,6 +9,7 @@
 //! | [`vm`] | a root directory with a configuration, the daemons' processes, the CLI |
 //! | [`project`] | the sample project as CI would publish it |
 //! | [`images`] | images made from one static binary, pushed by plain HTTP |
+//! | [`artifact`] | releases pushed by hand, past what `landfall publish` checks |
 //! | [`registry`] | a registry process of its own |
 //! | [`engine`] | the Engine's API, read by us |
 //! | [`own_engine`] | a dockerd that may be killed |
@@ -20,6 +21,7 @@
 //! | [`suite`] | one test: its VM, its report on failure |
 //! | [`wait`], [`ports`], [`programs`], [`clean`] | small things |
 
+pub mod artifact;
 pub mod clean;
 pub mod docker_restart;
 pub mod engine;

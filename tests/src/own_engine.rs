@@ -9,6 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::engine::Engine;
 use crate::process::{Lifetime, Process};
@@ -80,10 +82,29 @@ impl OwnEngine {
         self.process.take().context("dockerd does not run")?.kill()
     }
 
+    /// SIGSTOP, until what is returned is dropped: it takes connections and answers none; its containers run on.
+    pub fn freeze(&self) -> Result<Frozen> {
+        let process = self.process.as_ref().context("dockerd does not run")?;
+        let frozen = Frozen(Pid::from_raw(i32::try_from(process.id())?));
+        kill(frozen.0, Signal::SIGSTOP)?;
+        Ok(frozen)
+    }
+
     /// SIGTERM: it stops its containers and ends.
     pub fn stop(&mut self) -> Result<()> {
         let status = self.process.take().context("dockerd does not run")?.stop()?;
         ensure!(status.success(), "dockerd ended with {status}");
         Ok(())
+    }
+}
+
+/// A dockerd that hangs. Dropping it lets it go on, also when a test fails: what cleans up needs it.
+#[derive(Debug)]
+pub struct Frozen(Pid);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // A process that is gone meanwhile needs no signal.
+        let _ = kill(self.0, Signal::SIGCONT);
     }
 }

@@ -41,9 +41,21 @@ pub fn tests_directory() -> &'static Path {
 
 /// The Compose plugin under test: `LANDFALL_COMPOSE`, else the first where the docker client would look.
 pub fn compose_plugin() -> Result<PathBuf> {
+    match std::env::var_os("LANDFALL_COMPOSE").map(PathBuf::from).filter(|path| path.is_file()) {
+        Some(named) => Ok(named),
+        None => installed_compose(),
+    }
+}
+
+/// The one that is not under test: Compose 5 beside the installed one, and the other way round.
+pub fn other_compose_plugin() -> Result<PathBuf> {
+    let newest = tests_directory().parent().context("no repository")?.join("target/compose-v5/docker-compose");
+    ensure!(newest.is_file(), "`{}` is not there; next: run `tools/install-compose-v5.sh`", newest.display());
+    if compose_plugin()? == newest { installed_compose() } else { Ok(newest) }
+}
+
+fn installed_compose() -> Result<PathBuf> {
     let places = ["/usr/local/lib/docker", "/usr/local/libexec/docker", "/usr/lib/docker", "/usr/libexec/docker"];
-    let named = std::env::var_os("LANDFALL_COMPOSE").map(PathBuf::from);
-    let usual = places.iter().map(|place| Path::new(place).join("cli-plugins/docker-compose"));
-    let found = named.into_iter().chain(usual).find(|path| path.is_file());
-    found.context("no Compose plugin; next: run `tools/install-docker.sh`")
+    let mut usual = places.iter().map(|place| Path::new(place).join("cli-plugins/docker-compose"));
+    usual.find(|path| path.is_file()).context("no Compose plugin; next: run `tools/install-docker.sh`")
 }

@@ -97,6 +97,15 @@ impl Registry {
         }
     }
 
+    /// Spoils a blob on the registry's disk: it is served from now on with what `change` leaves of it.
+    pub fn spoil(&self, digest: &Digest, change: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+        let blobs = self.directory.join("registry/docker/registry/v2/blobs/sha256");
+        let path = blobs.join(&digest.hex()[..2]).join(digest.hex()).join("data");
+        let mut bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        change(&mut bytes);
+        Ok(std::fs::write(path, bytes)?)
+    }
+
     /// The digest that a tag has now.
     pub fn digest(&self, repository: &str, tag: &str) -> Result<Digest> {
         let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";

@@ -113,6 +113,11 @@ impl Vm {
         format!("{}/deploy/{}:prod", self.registry.address(), self.app)
     }
 
+    /// The proxy's port on the loopback, `PORT` in the compose file.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where the proxy answers.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/", self.port)
@@ -126,23 +131,31 @@ impl Vm {
 
     /// Starts the watcher.
     pub fn start_watcher(&mut self) -> Result<()> {
-        self.watcher = Some(self.daemon("landfall-image-watcher")?);
+        let name = "landfall-image-watcher";
+        self.watcher = Some(Process::start(name, &self.directory, self.command(name)?, self.lifetime)?);
         Ok(())
     }
 
     /// Starts the agent.
     pub fn start_agent(&mut self) -> Result<()> {
-        self.agent = Some(self.daemon("landfall-agent")?);
+        self.start_agent_with(&[])
+    }
+
+    /// Starts the agent with more variables than this process has: another Compose, a service manager.
+    pub fn start_agent_with(&mut self, environment: &[(&str, &Path)]) -> Result<()> {
+        let mut command = self.command("landfall-agent")?;
+        command.envs(environment.iter().copied());
+        self.agent = Some(Process::start("landfall-agent", &self.directory, command, self.lifetime)?);
         Ok(())
     }
 
-    fn daemon(&self, name: &str) -> Result<Process> {
+    fn command(&self, name: &str) -> Result<Command> {
         let mut command = Command::new(programs::find(name)?);
         command.arg("--root").arg(self.root());
         if let Some(probation) = self.probation {
             command.env("LANDFALL_PROBATION_MS", probation.as_millis().to_string());
         }
-        Process::start(name, &self.directory, command, self.lifetime)
+        Ok(command)
     }
 
     /// kill -9.
@@ -174,8 +187,7 @@ impl Vm {
 
     /// Runs the CLI on this VM.
     pub fn landfall(&self, arguments: &[&str]) -> Result<Ran> {
-        let mut command = Command::new(programs::find("landfall")?);
-        let output = command.arg("--root").arg(self.root()).args(arguments).output()?;
+        let output = self.command("landfall")?.args(arguments).output()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Ran { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) })
     }

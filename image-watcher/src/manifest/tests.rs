@@ -166,7 +166,10 @@ fn what_is_not() {
             manifest(vec![compose(), layer("application/vnd.oci.image.layer.v1.tar+gzip", "x", &[])]),
             "layer 2: its type `application/vnd.oci.image.layer",
         ),
-        (manifest(vec![sized(compose(), (256 << 10) + 1)]), "layer 1 (`compose.yaml`) has 262145 bytes, and at most 262144"),
+        (
+            manifest(vec![sized(compose(), (256 << 10) + 1)]),
+            "layer 1 (`compose.yaml`) has 262145 bytes, and at most 262144",
+        ),
         (manifest(vec![compose(), sized(file("a"), (1 << 20) + 1)]), "layer 2 (`a`) has 1048577 bytes"),
         (manifest(std::iter::once(compose()).chain(big_files()).collect()), "the release has 17825805 bytes"),
         (manifest(vec![sized(compose(), u64::MAX), sized(compose(), 2)]), "the release has 18446744073709551615 bytes"),

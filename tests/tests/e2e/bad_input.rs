@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use landfall_core::protocol::HistoryEvent;
+use landfall_tests::events::Recorder;
 use landfall_tests::suite::on_a_vm;
 use landfall_tests::vm::{SOON, Vm};
 use landfall_tests::wait::eventually;
@@ -85,6 +86,18 @@ const CASES: &[Case] = &[
         says: &["data", "definition changed"],
     },
     Case {
+        name: "a file that is not in the project",
+        from: "./proxy.conf:",
+        to: "./gone.conf:",
+        says: &["proxy", "./gone.conf"],
+    },
+    Case {
+        name: "a file of the host as env_file",
+        from: STORE,
+        to: "    command: [\"store\"]\n    env_file: /etc/environment\n",
+        says: &["store", "env_file", "/etc/environment"],
+    },
+    Case {
         name: "a key that Compose does not know",
         from: STORE,
         to: "    command: [\"store\"]\n    imagee: typo\n",
@@ -98,8 +111,11 @@ fn a_release_that_may_not_run_here_touches_nothing() {
         vm.live(&vm.publish_version("v1", &[])?)?;
         let app = vm.app.to_string();
         let serving = vm.engine.serving_ids(&app)?;
+        let recorder = Recorder::start(&vm.engine, &[&app, vm.registry.address()])?;
         for case in CASES {
             refused(vm, case).with_context(|| format!("case `{}`", case.name))?;
+            let changes = recorder.changes();
+            ensure!(changes.is_empty(), "case `{}`: {changes:?}", case.name);
             assert_eq!(vm.engine.serving_ids(&app)?, serving, "{}", case.name);
             ensure!(vm.ask()?.version == "v1", "{}", case.name);
         }
@@ -128,26 +144,79 @@ fn refused(vm: &Vm, case: &Case) -> Result<()> {
     Ok(())
 }
 
+/// What becomes of landfall.yaml, and what status must say.
+struct Mistake {
+    name: &'static str,
+    settings: fn(&str) -> Option<String>,
+    says: &'static [&'static str],
+}
+
+const MISTAKES: &[Mistake] = &[
+    Mistake {
+        name: "an unknown key",
+        settings: |good| Some(good.replace("\"apps\"", "\"appps\"")),
+        says: &["landfall.yaml", "`appps`", "did you mean `apps`"],
+    },
+    Mistake {
+        name: "a value of another kind",
+        settings: |good| Some(good.replace("250ms", "soon")),
+        says: &["landfall.yaml:1:", "`soon` is not a valid duration"],
+    },
+    Mistake { name: "no YAML", settings: |good| Some(good.replace('}', "")), says: &["landfall.yaml:1:", "unclosed"] },
+    Mistake { name: "no file", settings: |_| None, says: &["landfall.yaml", "is not there; write it"] },
+];
+
 #[test]
-fn a_typo_saved_into_the_settings_stops_nothing() {
-    on_a_vm("typo", |vm| {
+fn a_mistake_saved_into_the_settings_stops_nothing() {
+    on_a_vm("settings", |vm| {
         vm.live(&vm.publish_version("v1", &[])?)?;
+        let app = vm.app.to_string();
+        let serving = vm.engine.serving_ids(&app)?;
         let path = vm.layout().config_file();
         let good = std::fs::read_to_string(&path)?;
-        std::fs::write(&path, good.replace("apps", "appps"))?;
-        eventually(SOON, "status shows the typo", || {
-            let shown = vm.landfall(&["status"])?;
-            ensure!(format!("{shown:?}").contains("appps"), "{shown:?}");
-            Ok(())
-        })?;
-        // Supervision goes on, also in an agent that starts with the typo in place.
-        vm.kill_agent()?;
-        vm.start_agent()?;
-        let app = vm.app.to_string();
-        vm.engine.kill(&vm.engine.serving(&app, "api")?.id)?;
-        eventually(SOON, "the api serves again", || vm.ask().map(drop))?;
+        for mistake in MISTAKES {
+            match (mistake.settings)(&good) {
+                Some(text) => std::fs::write(&path, text)?,
+                None => std::fs::remove_file(&path)?,
+            }
+            still_supervised(vm, mistake).with_context(|| format!("case `{}`", mistake.name))?;
+            assert_eq!(vm.engine.serving_ids(&app)?, serving, "{}", mistake.name);
+        }
         std::fs::write(&path, good)?;
         vm.live(&vm.publish_version("v2", &[])?)?;
+        Ok(())
+    });
+}
+
+/// Status tells the mistake, and supervision goes on, also in an agent that starts with the mistake in place.
+fn still_supervised(vm: &mut Vm, mistake: &Mistake) -> Result<()> {
+    let told = |vm: &Vm| {
+        let shown = vm.landfall(&["status", "--json"])?;
+        for words in mistake.says {
+            ensure!(shown.stdout.contains(words), "status does not say `{words}`: {shown:?}");
+        }
+        Ok(())
+    };
+    eventually(SOON, "status tells the mistake", || told(vm))?;
+    vm.kill_agent()?;
+    vm.start_agent()?;
+    eventually(SOON, "a new agent tells the mistake", || told(vm))?;
+    let seq = vm.last_seq()?;
+    vm.engine.kill(&vm.engine.serving(vm.app.as_str(), "api")?.id)?;
+    vm.recorded(seq, HistoryEvent::Restarted, None)?;
+    eventually(SOON, "the api serves again", || vm.ask().map(drop))
+}
+
+#[test]
+fn a_compose_file_that_is_not_there_is_told() {
+    on_a_vm("no-file", |vm| {
+        let missing = vm.project.directory().join("compos.yaml");
+        let missing = missing.to_str().context("the path is no text")?;
+        let said = vm.landfall(&["publish", &vm.channel(), "--file", missing])?;
+        ensure!(said.code == 2, "{said:?}");
+        for words in [missing, "next: name the compose file with `--file`"] {
+            ensure!(said.stderr.contains(words), "publish does not say `{words}`: {said:?}");
+        }
         Ok(())
     });
 }

@@ -1,6 +1,8 @@
 //! End to end on the real Engine and a real registry, with the shipped programs as processes. Each test has an app, a
 //! root and a registry of its own; the judges stand outside (see `landfall_tests`).
 
+mod adoption;
+mod bad_artifact;
 mod bad_input;
 mod crash;
 mod idempotence;
@@ -8,3 +10,4 @@ mod outage;
 mod rollout;
 mod shapes;
 mod supervision;
+mod upgrade;

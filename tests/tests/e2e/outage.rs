@@ -1,12 +1,18 @@
-//! The daemon goes down, with or without its containers: the stack comes back, each service after what it depends on.
+//! What the stack stands on goes away. The daemon, with or without its containers: the stack comes back, each service
+//! after what it depends on. A daemon that hangs, a registry that is gone: the stack serves on, and status says so.
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
-use landfall_tests::suite::with_own_engine;
-use landfall_tests::vm::{ROLLOUT, Vm};
-use landfall_tests::wait::eventually;
+use landfall_core::protocol::HistoryEvent;
+use landfall_sample::http;
+use landfall_tests::events::Recorder;
+use landfall_tests::suite::{on_a_vm, with_own_engine};
+use landfall_tests::vm::{ROLLOUT, SOON, Vm};
+use landfall_tests::wait::{eventually, throughout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -41,6 +47,140 @@ fn the_daemon_is_restarted_while_the_agent_runs() {
         vm.serves(&v1)?;
         // And the agent still rolls out.
         vm.live(&vm.publish_version("v2", &[])?).map(drop)
+    });
+}
+
+/// How soon a person at a terminal is answered, whatever hangs.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// How long the daemon hangs before it is judged.
+const HANG: Duration = Duration::from_secs(3);
+
+#[test]
+fn a_daemon_that_hangs_is_told_and_outlived() {
+    with_own_engine("outage::a_daemon_that_hangs_is_told_and_outlived", "hung", |vm, dockerd| {
+        vm.live(&vm.publish_version("v1", &[])?)?;
+        vm.stop_agent()?;
+        let manager = ServiceManager::start(vm)?;
+        vm.start_agent_with(&[("NOTIFY_SOCKET", &manager.path), ("WATCHDOG_USEC", "1500000".as_ref())])?;
+        eventually(SOON, "the agent answers and finds nothing wrong", || {
+            let shown = vm.landfall(&["status"])?;
+            ensure!(shown.code == 0, "{shown:?}");
+            Ok(())
+        })?;
+
+        let frozen = dockerd.freeze()?;
+        manager.pets()?;
+        throughout(HANG, "the containers serve on", || serves_without_names(vm))?;
+        says_that_the_engine_hangs(vm)?;
+        let v2 = vm.publish_version("v2", &[])?;
+        let pets = manager.pets()?;
+        ensure!(pets >= 2, "the watchdog was petted {pets} times in a hang of more than {} s", HANG.as_secs());
+
+        // Neither its end nor its start waits for the Engine.
+        let began = Instant::now();
+        let status = vm.stop_agent()?;
+        ensure!(status.success() && began.elapsed() < PATIENCE, "{status} after {:?}", began.elapsed());
+        vm.start_agent()?;
+        eventually(SOON, "a new agent answers", || says_that_the_engine_hangs(vm))?;
+        serves_without_names(vm)?;
+
+        drop(frozen);
+        ensure!(vm.ask()?.version == "v1", "the stack was touched");
+        vm.live(&v2)?;
+        eventually(SOON, "status finds nothing wrong", || {
+            let shown = vm.landfall(&["status"])?;
+            ensure!(shown.code == 0, "{shown:?}");
+            Ok(())
+        })
+    });
+}
+
+/// What the proxy answers by itself: dockerd is also the name server of its containers, so names do not resolve meanwhile.
+fn serves_without_names(vm: &Vm) -> Result<()> {
+    let answer = http::get(&format!("{}proxy-health", vm.url()))?;
+    ensure!(answer.status == 200, "the proxy answered {}", answer.status);
+    Ok(())
+}
+
+fn says_that_the_engine_hangs(vm: &Vm) -> Result<()> {
+    let asked = Instant::now();
+    let shown = vm.landfall(&["status"])?;
+    ensure!(asked.elapsed() < PATIENCE, "status took {:?}: {shown:?}", asked.elapsed());
+    ensure!(shown.code == 10, "something is wrong, so status ends with 10: {shown:?}");
+    for words in ["Docker Engine does not answer", "systemctl status docker"] {
+        ensure!(shown.stdout.contains(words), "status does not say `{words}`: {shown:?}");
+    }
+    Ok(())
+}
+
+/// As much of systemd as counts the watchdog's pets.
+struct ServiceManager {
+    path: std::path::PathBuf,
+    socket: UnixDatagram,
+}
+
+impl ServiceManager {
+    fn start(vm: &Vm) -> Result<Self> {
+        let path = vm.root().join("notify.sock");
+        let socket = UnixDatagram::bind(&path).with_context(|| path.display().to_string())?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { path, socket })
+    }
+
+    /// How many came since the last call.
+    fn pets(&self) -> Result<usize> {
+        let mut count = 0;
+        let mut message = [0; 4096];
+        loop {
+            match self.socket.recv(&mut message) {
+                Ok(length) => count += usize::from(message[..length].starts_with(b"WATCHDOG=1")),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(count),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_registry_that_is_gone_stops_releases_and_nothing_else() {
+    on_a_vm("no-registry", |vm| {
+        let v1 = vm.publish_version("v1", &[])?;
+        vm.live(&v1)?;
+        let app = vm.app.to_string();
+        let before = vm.engine.serving_ids(&app)?;
+        let recorder = Recorder::start(&vm.engine, &[&app, vm.registry.address()])?;
+        let last_good_poll = vm.status()?.last_good_poll.context("it has polled")?;
+        vm.registry.kill()?;
+        eventually(SOON, "status says that the registry is out of reach, and since when", || {
+            let shown = vm.landfall(&["status"])?;
+            for words in [vm.registry.address(), "cannot be reached", "check the network", "polled"] {
+                ensure!(shown.stdout.contains(words), "it does not say `{words}`: {}", shown.stdout);
+            }
+            Ok(())
+        })?;
+        throughout(Duration::from_secs(3), "the stack is left alone", || {
+            let changes = recorder.changes();
+            ensure!(changes.is_empty(), "{changes:?}");
+            vm.ask().map(drop)
+        })?;
+        let shown = vm.status()?.last_good_poll.context("it has polled")?;
+        ensure!(shown.parse::<Timestamp>()? < Timestamp::now() - HANG, "a poll is called good: {shown}");
+        ensure!(shown >= last_good_poll, "the last good poll is forgotten");
+
+        // What runs is looked after, from what is on the machine.
+        let seq = vm.last_seq()?;
+        vm.engine.kill(&before["api"])?;
+        vm.recorded(seq, HistoryEvent::Restarted, None)?;
+        vm.serves(&v1)?;
+        assert_eq!(vm.engine.serving_ids(&app)?, before);
+
+        vm.registry.resume()?;
+        vm.live(&vm.publish_version("v2", &[])?)?;
+        eventually(SOON, "status has no complaint", || {
+            let status = vm.status()?;
+            ensure!(status.reason.is_none(), "{:?}", status.reason);
+            Ok(())
+        })
     });
 }
 
