@@ -2,14 +2,16 @@
 SHELL := /bin/bash
 export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
-.PHONY: help try try-clean build test test-compose-v5 check fmt docker toolchain
+.PHONY: help try try-clean build release test test-compose-v5 bench check fmt docker toolchain
 
 help:
 	@echo "make try              watch it work on this machine: registry, watcher, agent, a sample app; left running"
 	@echo "make try-clean        remove every trace of make try"
 	@echo "make build            build what the tests and make try run, into target/quick"
+	@echo "make release          build what ships: static programs, into target/<machine>-unknown-linux-musl/release"
 	@echo "make test             unit, golden and end-to-end tests on the real Docker Engine and registry"
 	@echo "make test-compose-v5  the end-to-end tests with Docker Compose 5, built from source"
+	@echo "make bench            measure the shipped programs: nine numbers with their targets, left in bench.json"
 	@echo "make check            formatting, lints, licences and advisories, documentation"
 	@echo "make fmt              format the code"
 
@@ -38,6 +40,9 @@ toolchain:
 build: toolchain
 	@tools/build.sh
 
+release: toolchain
+	@tools/build-release.sh
+
 test: docker build
 	@tools/install-compose-v5.sh
 	cargo test --profile quick --workspace --no-fail-fast -- --test-threads 2
@@ -46,6 +51,11 @@ test-compose-v5: docker build
 	@tools/install-compose-v5.sh
 	LANDFALL_COMPOSE=$(CURDIR)/target/compose-v5/docker-compose \
 	    cargo test --profile quick -p landfall-tests --no-fail-fast -- --test-threads 2
+
+# BENCH takes words for the program: `make bench BENCH="--runs 3 idle"`.
+bench: docker release
+	@cargo build --profile quick -p landfall-tests --bin bench
+	LANDFALL_PROGRAMS=$(CURDIR)/target/$(shell uname -m)-unknown-linux-musl/release target/quick/bench $(BENCH)
 
 check: toolchain
 	@tools/install-cargo-deny.sh

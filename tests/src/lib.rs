@@ -18,10 +18,12 @@
 //! | [`process`] | child processes with a log file |
 //! | [`tracer`], [`points`] | a process killed at a chosen system call |
 //! | [`tour`], [`docker_restart`] | what `make try` shows |
+//! | [`bench`] | the numbers of `make bench` |
 //! | [`suite`] | one test: its VM, its report on failure |
 //! | [`wait`], [`ports`], [`programs`], [`clean`] | small things |
 
 pub mod artifact;
+pub mod bench;
 pub mod clean;
 pub mod docker_restart;
 pub mod engine;

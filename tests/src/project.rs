@@ -20,10 +20,10 @@ pub struct Project {
 }
 
 impl Project {
-    /// Copies the fixture to `directory`, pushes the images that do not change between versions, and names v1.
-    pub fn create(directory: &Path, owner: &str, registry: &Registry) -> Result<Self> {
+    /// Copies a fixture to `directory`, and pushes the images that do not change between versions.
+    pub fn create(directory: &Path, fixture: &str, owner: &str, registry: &Registry) -> Result<Self> {
         std::fs::create_dir_all(directory)?;
-        let fixture = programs::tests_directory().join("fixtures/sample");
+        let fixture = programs::tests_directory().join("fixtures").join(fixture);
         for entry in std::fs::read_dir(&fixture).with_context(|| fixture.display().to_string())? {
             let entry = entry?;
             let text = std::fs::read_to_string(entry.path())?.replace(PLACEHOLDER, registry.address());
@@ -44,18 +44,29 @@ impl Project {
         self.directory.join("compose.yaml")
     }
 
-    /// Pushes an api image of that version and lets the compose file name it. `environment` is baked into the image.
-    pub fn set_version(&self, registry: &Registry, version: &str, environment: &[(&str, &str)]) -> Result<Digest> {
+    /// Pushes an api image of that version under a tag. `environment` is baked into the image.
+    pub fn push_api(
+        &self,
+        registry: &Registry,
+        tag: &str,
+        version: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Digest> {
         let environment = [&[("VERSION", version), ("START_DELAY_MS", "500")], environment].concat();
         let image = Image {
             repository: "sample/api",
-            tag: version,
+            tag,
             command: &["api"],
             environment: &environment,
             owner: &self.owner,
             ..Image::default()
         };
-        let digest = images::push(registry, &image)?;
+        images::push(registry, &image)
+    }
+
+    /// Pushes an api image of that version and lets the compose file name it. `environment` is baked into the image.
+    pub fn set_version(&self, registry: &Registry, version: &str, environment: &[(&str, &str)]) -> Result<Digest> {
+        let digest = self.push_api(registry, version, version, environment)?;
         let text = std::fs::read_to_string(self.compose_file())?;
         let name = "/sample/api:";
         let start = text.find(name).context("the compose file names no api image")? + name.len();

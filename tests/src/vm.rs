@@ -56,10 +56,21 @@ pub struct Ran {
 }
 
 impl Vm {
-    /// Makes the directory, the configuration, the registry and the project. Starts no daemon.
+    /// Makes the directory, the configuration, the registry and the sample project. Starts no daemon.
     pub fn create(directory: &Path, app: &str, port: Option<u16>, lifetime: Lifetime) -> Result<Self> {
+        Self::of_fixture("sample", directory, app, port, lifetime)
+    }
+
+    /// As [`Self::create`], with the project of another fixture.
+    pub fn of_fixture(
+        fixture: &str,
+        directory: &Path,
+        app: &str,
+        port: Option<u16>,
+        lifetime: Lifetime,
+    ) -> Result<Self> {
         let registry = Registry::start(directory, lifetime)?;
-        let project = Project::create(&directory.join("project"), app, &registry)?;
+        let project = Project::create(&directory.join("project"), fixture, app, &registry)?;
         let port = port.map_or_else(ports::free, Ok)?;
         let vm = Self {
             app: app.parse()?,
@@ -123,6 +134,11 @@ impl Vm {
         format!("http://127.0.0.1:{}/", self.port)
     }
 
+    /// The directory of all that belongs to it.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Starts the watcher and the agent.
     pub fn start(&mut self) -> Result<()> {
         self.start_watcher()?;
@@ -173,6 +189,11 @@ impl Vm {
         self.probation = Some(probation);
         self.stop_agent()?;
         self.start_agent()
+    }
+
+    /// The watcher's process id.
+    pub fn watcher_id(&self) -> Result<u32> {
+        Ok(self.watcher.as_ref().context("no watcher runs")?.id())
     }
 
     /// The agent's process id.
