@@ -13,7 +13,7 @@ use landfall_core::ids::{AppName, printable};
 use landfall_core::journal::event;
 use landfall_core::layout::Layout;
 use nix::fcntl::{Flock, FlockArg};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::app_loop::AppLoop;
@@ -22,7 +22,7 @@ use crate::decide::PROBATION;
 use crate::engine::{Engine, MachineFacts};
 use crate::shared::{AppView, Shared};
 use crate::state::{AppState, Phase};
-use crate::{socket, status, watch};
+use crate::{socket, status, status_file, watch};
 
 /// The Engine's socket where nothing else is said.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
@@ -63,6 +63,7 @@ pub async fn run(layout: Layout) -> Result<()> {
         boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
         probation,
         views: RefCell::new(BTreeMap::new()),
+        changed: Notify::new(),
         mailboxes: RefCell::new(BTreeMap::new()),
     });
     let loops: Rc<RefCell<BTreeMap<AppName, JoinHandle<()>>>> = Rc::default();
@@ -72,6 +73,7 @@ pub async fn run(layout: Layout) -> Result<()> {
         tokio::task::spawn_local(socket::serve(Rc::clone(&shared), listener)),
         tokio::task::spawn_local(watch::channels(Rc::clone(&shared))),
         tokio::task::spawn_local(watch::engine(Rc::clone(&shared))),
+        tokio::task::spawn_local(status_file::keep(Rc::clone(&shared))),
     ];
     let (again, all) = (Rc::clone(&shared), Rc::clone(&loops));
     helpers.push(tokio::task::spawn_local(watch::settings(Rc::clone(&shared), move || start_apps(&again, &all))));
@@ -95,6 +97,8 @@ pub async fn run(layout: Layout) -> Result<()> {
     }
     // What runs goes on running: stopping the agent stops nothing else.
     let _ = std::fs::remove_file(shared.layout.agent_socket());
+    // It would go on saying what nobody looks after.
+    let _ = std::fs::remove_file(shared.layout.agent_status());
     Ok(())
 }
 
@@ -126,6 +130,7 @@ fn leave(shared: &Shared, app: &AppName, error: &anyhow::Error) {
     let state = AppState { phase, ..AppState::default() };
     let view = AppView { state, why: Some(reason), ..AppView::default() };
     let said = shared.views.borrow_mut().insert(app.clone(), view.clone());
+    shared.changed.notify_one();
     if said.is_none_or(|said| said.why != view.why) {
         tracing::error!(MESSAGE_ID = event::LEDGER_BROKEN, LANDFALL_APP = %app, "app `{app}`: {text}");
     }

@@ -19,6 +19,7 @@ use crate::history::{self, History};
 use crate::ledger::{Ledger, Opened};
 use crate::look::Look;
 use crate::observed::{Millis, Observed};
+use crate::outage::{self, News, Outages};
 use crate::preflight::Stop;
 use crate::probers::{Passed, Probers};
 use crate::release_watch::ReleaseWatch;
@@ -51,6 +52,7 @@ pub struct AppLoop {
     history: History,
     look: Look,
     runtime: Runtime,
+    outages: Outages,
     gap: bool,
     newest: ReleaseWatch,
     probers: Probers,
@@ -84,6 +86,7 @@ impl AppLoop {
             ledger,
             history,
             runtime: Runtime::default(),
+            outages: Outages::default(),
             gap: true,
             engine_failures: 0,
             step_failures: 0,
@@ -127,6 +130,9 @@ impl AppLoop {
             self.damage = None;
         }
         self.runtime.note(&seen, self.gap, self.state.current().map(|g| &g.deployment), now());
+        for news in self.outages.look(&self.state, &seen, &self.runtime, self.gap, now()) {
+            self.tell(news)?;
+        }
         self.gap = false;
         if let Some(entry) = self.newest.take().await
             && let Err(error) = self.record(entry)
@@ -209,25 +215,41 @@ impl AppLoop {
             }
         }
         done?;
-        if let Step::Start { .. } | Step::Restart { .. } = step {
-            self.step_failures = 0;
-            report::started(&self.app, service, id, fresh);
-            if !fresh && matches!(self.state.phase, Phase::Idle | Phase::Probation(_) | Phase::Held { .. }) {
-                self.note_restart(service)?;
+        match step {
+            Step::Start { .. } | Step::Restart { .. } => {
+                self.step_failures = 0;
+                report::started(&self.app, service, id, fresh);
+                let again = !fresh && outage::at_rest(&self.state);
+                if again && self.outages.started(id, service) {
+                    self.history.append(self.of_live(HistoryEvent::Restarted, vec![service.to_owned()]))?;
+                }
+            }
+            Step::Remove { .. } => report::removed(&self.app, service, id),
+            Step::Stop { .. } | Step::Rename { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, news: News) -> Result<()> {
+        match news {
+            News::Down(services) => report::down(&self.app, &services),
+            News::Failed { service, what } => report::failed(&self.app, &service, &what),
+            News::Recovered { services, took } => {
+                let entry = self.of_live(HistoryEvent::Recovered, services);
+                self.record(HistoryEntry { took_ms: u64::try_from(took).ok(), ..entry })?;
             }
         }
         Ok(())
     }
 
-    fn note_restart(&mut self, service: &str) -> Result<()> {
+    fn of_live(&self, event: HistoryEvent, services: Vec<String>) -> HistoryEntry {
         let live = self.state.live.as_ref().map(|g| &g.deployment);
-        let entry = HistoryEntry {
+        HistoryEntry {
             release: live.map(|d| d.release.clone()),
             deployment: live.map(|d| d.id.clone()),
-            services: vec![service.to_owned()],
-            ..history::entry(HistoryEvent::Restarted)
-        };
-        self.history.append(entry).map(drop)
+            services,
+            ..history::entry(event)
+        }
     }
 
     /// In a rollout a container that cannot be started ends it; else it is tried again with back-off.
@@ -299,6 +321,7 @@ impl AppLoop {
         }
         let live_before = self.state.live.as_ref().map(|g| g.deployment.id.clone());
         self.ledger.append(&state)?;
+        report::moved(&self.app, &self.state, &state);
         self.state = state;
         let live = self.state.live.as_ref().map(|g| g.deployment.id.clone());
         if live.is_some() && live != live_before {
@@ -348,7 +371,9 @@ impl AppLoop {
         view.channel = self.newest.channel().cloned();
         view.opened =
             view.seen.containers.values().filter(|c| self.runtime.gate_open(c)).map(|c| c.id.clone()).collect();
-        view.restarts = view.seen.containers.keys().map(|id| (id.clone(), self.runtime.exits(id))).collect();
+        view.backing_off = view.seen.containers.keys().filter(|id| self.runtime.exits(id) > 0).cloned().collect();
+        view.restarts = view.seen.containers.keys().map(|id| (id.clone(), self.outages.restarts(id))).collect();
+        self.shared.changed.notify_one();
     }
 
     /// Sleeps until then or until something happens.

@@ -48,7 +48,7 @@ impl History {
         if let Some(last) = &self.last
             && (last.event, &last.deployment, &last.reason, &last.detected_at)
                 == (entry.event, &entry.deployment, &entry.reason, &entry.detected_at)
-            && entry.event != HistoryEvent::Restarted
+            && !matches!(entry.event, HistoryEvent::Restarted | HistoryEvent::Recovered)
         {
             return Ok(last.clone());
         }

@@ -1,8 +1,10 @@
-//! What the agent says of what it did: one journal line per change, with its `MESSAGE_ID` and ids.
+//! What the agent says of what it saw and did: one journal line per change, with its `MESSAGE_ID` and ids.
 
 use landfall_core::ids::AppName;
 use landfall_core::journal::event;
 use landfall_core::protocol::{HistoryEntry, HistoryEvent};
+
+use crate::state::{AppState, Generation, Phase};
 
 /// A line for an entry of the history, and the log that explains it.
 pub fn event(app: &AppName, entry: &HistoryEntry, evidence: &[String]) {
@@ -31,7 +33,9 @@ pub fn event(app: &AppName, entry: &HistoryEntry, evidence: &[String]) {
         }
         HistoryEvent::Held => line!(error, event::HELD, "held, a person is needed: {reason}"),
         HistoryEvent::Restarted => line!(info, event::SERVICE_RESTARTED, "{services} was started again"),
-        HistoryEvent::Recovered => line!(info, event::RECOVERED, "what should run is back"),
+        HistoryEvent::Recovered => {
+            line!(info, event::RECOVERED, "{services}: down before, all is well again{took}");
+        }
         HistoryEvent::Operator => line!(info, event::OPERATOR_INTENT, "an operator asked: {reason}"),
     }
     for text in evidence {
@@ -47,4 +51,44 @@ pub fn started(app: &AppName, service: &str, id: &str, fresh: bool) {
     } else {
         tracing::info!(MESSAGE_ID = event::SERVICE_RESTARTED, LANDFALL_APP = %app, LANDFALL_SERVICE = service, "started container {short} of `{service}` again");
     }
+}
+
+/// A container that no generation needs any more was removed.
+pub fn removed(app: &AppName, service: &str, id: &str) {
+    let short = &id[..id.len().min(12)];
+    tracing::info!(MESSAGE_ID = event::ORPHAN_REMOVED, LANDFALL_APP = %app, LANDFALL_SERVICE = service, "removed container {short} of `{service}`, which no release needs any more");
+}
+
+/// What should run is down and is started.
+pub fn down(app: &AppName, services: &[String]) {
+    let services = services.join(" ");
+    tracing::warn!(MESSAGE_ID = event::COLD_START, LANDFALL_APP = %app, LANDFALL_SERVICE = %services, "{services}: down, to be started in order");
+}
+
+/// A container exited, or its health check fails.
+pub fn failed(app: &AppName, service: &str, what: &str) {
+    tracing::warn!(MESSAGE_ID = event::SERVICE_FAILED, LANDFALL_APP = %app, LANDFALL_SERVICE = service, "`{service}`: {what}");
+}
+
+/// What the step from one remembered state to the next means beyond its entry in the history.
+pub fn moved(app: &AppName, before: &AppState, after: &AppState) {
+    for (deployment, quarantine) in &after.quarantine {
+        if before.quarantine.get(deployment) != Some(quarantine) {
+            tracing::warn!(MESSAGE_ID = event::RELEASE_QUARANTINED, LANDFALL_APP = %app, LANDFALL_DEPLOYMENT = %deployment, "deployment {} is not tried again by itself: publish a better one, or `landfall retry {app}`", deployment.short());
+        }
+    }
+    let held = |state: &AppState| state.hold.is_some() || matches!(state.phase, Phase::Held { .. });
+    if held(before) && !held(after) {
+        tracing::info!(MESSAGE_ID = event::HOLD_ENDED, LANDFALL_APP = %app, "release changes are free again");
+    }
+    if let (Phase::Preparing { .. }, Phase::Rolling { from: Some(from), .. }) = (&before.phase, &after.phase)
+        && from.deployment.services.values().any(|service| service.spec == "adopted")
+    {
+        adopted(app, from);
+    }
+}
+
+fn adopted(app: &AppName, from: &Generation) {
+    let services = from.deployment.services.keys().map(String::as_str).collect::<Vec<_>>().join(" ");
+    tracing::info!(MESSAGE_ID = event::ADOPTED, LANDFALL_APP = %app, LANDFALL_SERVICE = %services, "took over what ran before Landfall: {services}");
 }

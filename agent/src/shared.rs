@@ -10,7 +10,7 @@ use landfall_core::config::Settings;
 use landfall_core::contract::ChannelFile;
 use landfall_core::ids::AppName;
 use landfall_core::layout::Layout;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::compose_plugin::ComposePlugin;
 use crate::engine::{Engine, MachineFacts};
@@ -44,6 +44,8 @@ pub struct Shared {
     pub probation: crate::observed::Millis,
     /// What each app shows.
     pub views: RefCell<BTreeMap<AppName, AppView>>,
+    /// Told when something that `status` shows may have changed.
+    pub changed: Notify,
     /// How to reach each app's loop.
     pub mailboxes: RefCell<BTreeMap<AppName, mpsc::UnboundedSender<Mail>>>,
 }
@@ -67,8 +69,10 @@ pub struct AppView {
     pub channel: Option<ChannelFile>,
     /// Containers whose health check passed by our own probe since their start.
     pub opened: std::collections::BTreeSet<String>,
-    /// Restarts by container id.
+    /// How often the agent started each container again.
     pub restarts: BTreeMap<String, u32>,
+    /// Containers that exited in a row and are started again with a delay.
+    pub backing_off: std::collections::BTreeSet<String>,
 }
 
 /// What reaches an app's loop.

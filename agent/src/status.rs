@@ -13,15 +13,25 @@ use crate::state::{Generation, Phase, completion_key};
 /// How long the Engine may take to show that it answers, and then to say what all containers use.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Whether to ask the Engine for the memory in use, a call for each container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// Ask.
+    Asked,
+    /// Leave it out.
+    LeftOut,
+}
+
 /// The whole status.
-pub async fn status(shared: &Shared) -> Status {
+pub async fn status(shared: &Shared, memory: Memory) -> Status {
     let settings = shared.settings();
     let mut problems: Vec<String> = Vec::new();
-    let engine_answers = shared.engine.answers(PATIENCE).await;
+    let engine_answers = memory == Memory::LeftOut || shared.engine.answers(PATIENCE).await;
     let engine_problem = shared.engine_problem.borrow().clone();
     // A hung Engine keeps its connections: whoever follows its events notices nothing.
     problems.extend(engine_problem.or_else(|| (!engine_answers).then(engine_hangs)));
-    let until = tokio::time::Instant::now() + if engine_answers { PATIENCE } else { Duration::ZERO };
+    let ask = engine_answers && memory == Memory::Asked;
+    let until = ask.then(|| tokio::time::Instant::now() + PATIENCE);
     problems.extend(shared.plugin.borrow().as_ref().err().cloned());
     problems.extend(shared.settings_problem.borrow().clone());
     let views = shared.views.borrow().clone();
@@ -99,7 +109,7 @@ async fn service(
     generation: &Generation,
     name: &str,
     spec: &ServiceSpec,
-    until: tokio::time::Instant,
+    until: Option<tokio::time::Instant>,
 ) -> ServiceStatus {
     let ids = generation.ids(name);
     let containers: Vec<&Container> = ids.iter().filter_map(|id| view.seen.containers.get(id)).collect();
@@ -112,6 +122,7 @@ async fn service(
         .find(|w| states.contains(w));
     let mut memory = None;
     for container in containers.iter().filter(|c| c.runs()) {
+        let Some(until) = until else { break };
         if let Ok(Some(used)) = tokio::time::timeout_at(until, shared.engine.memory(&container.id)).await {
             memory = Some(memory.unwrap_or(0) + used);
         }
@@ -139,7 +150,7 @@ fn word(container: &Container, view: &AppView) -> &'static str {
         // The agent's own probe may have passed before Docker's first check.
         (RunState::Running, Health::Unknown) if view.opened.contains(&container.id) => "healthy",
         (RunState::Running, Health::Unknown) => "starting",
-        (RunState::Exited { .. }, _) if view.restarts.get(&container.id).is_some_and(|n| *n > 0) => "backing-off",
+        (RunState::Exited { .. }, _) if view.backing_off.contains(&container.id) => "backing-off",
         (RunState::Exited { .. } | RunState::Created, _) => "exited",
     }
 }

@@ -48,6 +48,7 @@ pub async fn settings(shared: Rc<Shared>, mut on_new_app: impl FnMut()) {
             continue;
         }
         stamp = now;
+        shared.changed.notify_one();
         match Settings::load(&shared.layout) {
             Ok(settings) => {
                 shared.settings_problem.replace(None);
@@ -93,6 +94,7 @@ pub async fn engine(shared: Rc<Shared>) {
         match shared.engine.machine().await {
             Ok(facts) => {
                 if shared.engine_problem.replace(None).is_some() {
+                    shared.changed.notify_one();
                     tracing::info!(MESSAGE_ID = event::ENGINE_REACHABLE, "the Docker Engine answers again");
                 }
                 failures = 0;
@@ -113,14 +115,17 @@ pub async fn engine(shared: Rc<Shared>) {
                         }
                     }
                     // It would wait for us before it ends.
-                    () = engine_end::ended(&shared.engine_socket) => {}
+                    () = engine_end::stops(&shared.engine_socket) => {}
                 }
                 shared.tell_all(|| Mail::Gap);
             }
             Err(error) => {
                 failures += 1;
                 let text = printable(&format!("{error:#}"), 300);
-                if shared.engine_problem.replace(Some(format!("the Docker Engine does not answer: {text}"))).is_none() {
+                let problem = format!("the Docker Engine does not answer: {text}");
+                let before = shared.engine_problem.replace(Some(problem));
+                shared.changed.notify_one();
+                if before.is_none() {
                     tracing::error!(
                         MESSAGE_ID = event::ENGINE_UNREACHABLE,
                         "the Docker Engine does not answer: {text}; see `systemctl status docker`"

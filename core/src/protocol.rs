@@ -170,7 +170,8 @@ pub struct ServiceStatus {
     pub memory: Option<u64>,
     /// Memory cap, bytes per replica.
     pub memory_cap: Option<u64>,
-    /// Restarts by the agent since it started this deployment.
+    /// How often the agent started its containers again, for whatever reason, since the agent itself was started: not
+    /// their first start, and no start that belongs to a rollout or a rollback.
     pub restarts: u32,
 }
 

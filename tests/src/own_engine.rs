@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::engine::Engine;
-use crate::process::{Lifetime, Process};
+use crate::process::{Lifetime, Process, tail};
 use crate::wait::eventually;
 
 /// Names the directory, inside.
@@ -75,6 +75,11 @@ impl OwnEngine {
         })?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// What it said, from its first start on.
+    pub fn log(&self) -> String {
+        tail(&self.directory.join("dockerd.log"), usize::MAX)
     }
 
     /// kill -9 of dockerd; its containers run on, unseen.

@@ -33,9 +33,7 @@ events! {
     ROLLOUT_LIVE = "6ab2936df16642ba9a7cd0ae511b7b97", "rollout-live";
     /// Probation ended: this is what a later failure returns to.
     ROLLOUT_GOOD = "04091042ed384ff791e762808021f1a2", "rollout-good";
-    /// A rollout failed; the entry says where and why.
-    ROLLOUT_FAILED = "a603b34f1226436ca5d61154d340598d", "rollout-failed";
-    /// The way back to the last good set has begun.
+    /// A rollout failed and the way back to the last good set has begun; the entry says where and why.
     ROLLBACK_STARTED = "e3e0585337d54fdca89de562b616b562", "rollback-started";
     /// The last good set serves again.
     ROLLED_BACK = "9c0807a42e144dac8d4c107f6b88febe", "rolled-back";
@@ -53,7 +51,7 @@ events! {
     SERVICE_FAILED = "62cdf0ae27544883bcf8a888bcce189d", "service-failed";
     /// The agent started a service again.
     SERVICE_RESTARTED = "2692bb2bac2a44cdb2d90717b6757557", "service-restarted";
-    /// What should run was down as a whole and is started in order.
+    /// What should run was found down and is started in order.
     COLD_START = "dc0209a8abdd4a4c915c7edcda7062f6", "cold-start";
     /// What should run was down and is back.
     RECOVERED = "12a4f360953c4ce18c033efe15038c55", "recovered";

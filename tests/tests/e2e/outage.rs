@@ -22,6 +22,7 @@ fn every_container_and_the_daemon_are_killed() {
         let v1 = vm.publish_version("v1", &[])?;
         vm.live(&v1)?;
         let before = vm.engine.serving_ids(vm.app.as_str())?;
+        let seq = vm.last_seq()?;
         let processes: Result<Vec<i32>> = before.values().map(|id| process_of(vm, id)).collect();
         let began = Timestamp::now();
         dockerd.kill()?;
@@ -30,6 +31,7 @@ fn every_container_and_the_daemon_are_killed() {
         }
         dockerd.resume()?;
         back_in_order(vm, &before, began)?;
+        recovered_once(vm, seq)?;
         vm.serves(&v1)
     });
 }
@@ -40,11 +42,15 @@ fn the_daemon_is_restarted_while_the_agent_runs() {
         let v1 = vm.publish_version("v1", &[])?;
         vm.live(&v1)?;
         let before = vm.engine.serving_ids(vm.app.as_str())?;
+        let seq = vm.last_seq()?;
         let began = Timestamp::now();
         dockerd.stop()?;
+        // Open requests make it wait before it ends; the agent's stream of events must be none of them.
+        ensure!(!dockerd.log().contains("Error shutting down http server"), "somebody kept dockerd waiting");
         dockerd.resume()?;
         back_in_order(vm, &before, began)?;
         vm.serves(&v1)?;
+        recovered_once(vm, seq)?;
         // And the agent still rolls out.
         vm.live(&vm.publish_version("v2", &[])?).map(drop)
     });
@@ -182,6 +188,15 @@ fn a_registry_that_is_gone_stops_releases_and_nothing_else() {
             Ok(())
         })
     });
+}
+
+/// The whole outage is one entry of the history.
+fn recovered_once(vm: &Vm, seq: u64) -> Result<()> {
+    let entry = vm.recorded(seq, HistoryEvent::Recovered, None)?;
+    ensure!(entry.services == ["api", "proxy", "store"] && entry.took_ms.is_some(), "{entry:?}");
+    let after: Vec<_> = vm.history()?.into_iter().filter(|entry| entry.seq > seq).map(|entry| entry.event).collect();
+    ensure!(after == [HistoryEvent::Recovered], "{after:?}");
+    Ok(())
 }
 
 fn process_of(vm: &Vm, container: &str) -> Result<i32> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use landfall_core::protocol::HistoryEvent;
+use landfall_core::protocol::{AppStatus, HistoryEvent, Status};
 use landfall_tests::suite::on_a_vm;
 use landfall_tests::vm::{SOON, Vm};
 use landfall_tests::wait::{eventually, throughout};
@@ -22,8 +22,25 @@ fn a_killed_container_is_started_again() {
         assert_eq!(entry.services, ["api"]);
         vm.serves(&v1)?;
         assert_eq!(vm.engine.serving_ids(&app)?, before, "the same containers, the api started again");
+        let restarts = [("api", 1), ("migrate", 0), ("proxy", 0), ("store", 0)];
+        eventually(SOON, "status counts it", || counted(&vm.status()?, restarts))?;
+        let file = vm.layout().agent_status();
+        eventually(SOON, "`status.json` counts it", || {
+            let status: Status = serde_json::from_slice(&std::fs::read(&file)?)?;
+            let same = status.apps.into_iter().find(|a| a.app == vm.app).context("it does not know the app")?;
+            ensure!(same.release.as_ref() == Some(&v1.release), "{same:?}");
+            counted(&same, restarts)
+        })?;
+        vm.stop_agent()?;
+        ensure!(!file.exists(), "a status that nobody keeps is left");
         Ok(())
     });
+}
+
+fn counted(app: &AppStatus, restarts: [(&str, u32); 4]) -> Result<()> {
+    let counts: Vec<(&str, u32)> = app.services.iter().map(|s| (s.service.as_str(), s.restarts)).collect();
+    ensure!(counts == restarts, "{counts:?}");
+    Ok(())
 }
 
 /// All containers at once, the agent too: they come back in the order of their dependencies.
@@ -34,6 +51,7 @@ fn a_stack_that_is_down_comes_back_in_order() {
         vm.live(&v1)?;
         let app = vm.app.to_string();
         let before = vm.engine.serving_ids(&app)?;
+        let seq = vm.last_seq()?;
         let ran_migration = finished_at(vm, "migrate")?;
         vm.kill_agent()?;
         for id in before.values() {
@@ -46,6 +64,11 @@ fn a_stack_that_is_down_comes_back_in_order() {
         let (store, api, proxy) = (store?, api?, proxy?);
         ensure!(store < api && api < proxy, "started at {store} (store), {api} (api), {proxy} (proxy)");
         assert_eq!(finished_at(vm, "migrate")?, ran_migration, "a migration that completed does not run again");
+        let entry = vm.recorded(seq, HistoryEvent::Recovered, None)?;
+        assert_eq!(entry.services, ["api", "proxy", "store"]);
+        ensure!(entry.took_ms.is_some(), "{entry:?}");
+        let after: Vec<_> = vm.history()?.into_iter().filter(|e| e.seq > seq).map(|e| e.event).collect();
+        assert_eq!(after, [HistoryEvent::Recovered], "one story, not one entry for each service");
         Ok(())
     });
 }
@@ -77,6 +100,51 @@ fn a_crash_loop_backs_off_and_takes_no_neighbour_along() {
             ensure!(api.state == "backing-off" && api.restarts >= 2, "{api:?}");
             Ok(())
         })
+    });
+}
+
+/// What cannot be read of the ledger stops releases, not supervision; a person ends it.
+#[test]
+fn a_garbled_ledger_is_held_and_the_stack_is_supervised() {
+    on_a_vm("garbled", |vm| {
+        let v1 = vm.publish_version("v1", &[])?;
+        vm.live(&v1)?;
+        let app = vm.app.to_string();
+        let before = vm.engine.serving_ids(&app)?;
+        let ledger = vm.layout().ledger(&vm.app);
+        vm.kill_agent()?;
+        let damaged = std::fs::read_to_string(&ledger)? + "{\"format\":1,\"app\":\n";
+        std::fs::write(&ledger, &damaged)?;
+        vm.engine.kill(&before["api"])?;
+        // Twice: what follows from the damage survives a restart.
+        for _ in 0..2 {
+            vm.start_agent()?;
+            vm.serves(&v1)?;
+            assert_eq!(vm.engine.serving_ids(&app)?, before, "the same containers, the api started again");
+            eventually(SOON, "status says it on the app", || {
+                let status = vm.status()?;
+                let reason = status.reason.unwrap_or_default();
+                ensure!(status.state == "held", "{}: {reason}", status.state);
+                ensure!(reason.contains("is garbled") && reason.contains("`landfall retry`"), "{reason}");
+                Ok(())
+            })?;
+            vm.kill_agent()?;
+        }
+        let kept = ledger.with_file_name(format!("{app}.jsonl.garbled-1"));
+        assert_eq!(std::fs::read_to_string(&kept)?, damaged, "nothing is lost");
+        vm.start_agent()?;
+        let v2 = vm.publish_version("v2", &[])?;
+        eventually(SOON, "v2 is staged", || {
+            ensure!(vm.channel_file()?.release.as_ref() == Some(&v2.release), "it is not");
+            Ok(())
+        })?;
+        throughout(Duration::from_secs(3), "no release changes", || {
+            ensure!(vm.ask()?.version == "v1", "v2 is served");
+            Ok(())
+        })?;
+        let ran = vm.landfall(&["retry"])?;
+        ensure!(ran.code == 0, "{}", ran.stderr);
+        vm.live(&v2).map(drop)
     });
 }
 
