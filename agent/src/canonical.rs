@@ -54,8 +54,8 @@ impl Project {
     }
 }
 
-/// Reads a project, or says all that is against it.
-pub async fn read(plugin: &ComposePlugin, input: Input<'_>) -> Result<Project, Refusal> {
+/// Reads a project, or says all that is against it. What Compose warned of is added to `warnings` either way.
+pub async fn read(plugin: &ComposePlugin, input: Input<'_>, warnings: &mut Vec<String>) -> Result<Project, Refusal> {
     let root = input.files.root.clone();
     Refusal::unless_none(raw_policy::judge(&input.compose, &root))?;
     let request = ConfigRequest {
@@ -65,8 +65,17 @@ pub async fn read(plugin: &ComposePlugin, input: Input<'_>) -> Result<Project, R
         profiles: input.profiles,
         vars: input.vars,
     };
-    let text = plugin.config(request).await.map_err(|failure| untranslated(&failure))?;
-    let mut canonical = parse(&text)?;
+    let translated = match plugin.config(request).await {
+        Ok(translated) => translated,
+        Err(failure) => {
+            if let ConfigFailure::Refused { warnings: said, .. } = &failure {
+                warnings.extend_from_slice(said);
+            }
+            return Err(untranslated(&failure));
+        }
+    };
+    warnings.extend(translated.warnings);
+    let mut canonical = parse(&translated.text)?;
     if let Some(images) = input.images {
         override_images(&mut canonical, images)?;
     }
@@ -105,7 +114,7 @@ fn parse(text: &str) -> Result<Canonical, Refusal> {
 
 fn untranslated(failure: &ConfigFailure) -> Refusal {
     let rule = match failure {
-        ConfigFailure::Refused { said } if said.contains("cycle") => Rule::Cycle,
+        ConfigFailure::Refused { said, .. } if said.contains("cycle") => Rule::Cycle,
         ConfigFailure::Refused { .. } => Rule::Compose,
         ConfigFailure::Exhausted => Rule::Unreadable,
         ConfigFailure::Later(_) => Rule::Later,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use landfall_core::command::{Command, CommandError, Output};
-use landfall_core::ids::AppName;
+use landfall_core::ids::{AppName, printable};
 
 /// Where Docker's packages put the plugin, in the order in which the Docker CLI looks.
 const DIRECTORIES: &[&str] = &[
@@ -41,6 +41,9 @@ const CONFIG_CPU_SECONDS: u64 = 10;
 const PREPARE_CPU_SECONDS: u64 = 60;
 /// It needs 50 MB; a 64 MiB scalar needs 800 MB.
 const MEMORY_BYTES: u64 = 512 << 20;
+/// No more warnings of Compose are passed on than this, and none longer.
+const MOST_WARNINGS: usize = 20;
+const WARNING_LENGTH: usize = 300;
 /// A canonical model larger than this is no project.
 const CONFIG_LIMIT: usize = 4 << 20;
 
@@ -82,6 +85,15 @@ pub enum PluginError {
     Run(#[from] CommandError),
 }
 
+/// What `config` gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Translated {
+    /// The canonical model, YAML.
+    pub text: String,
+    /// What Compose warned of, in its words, bounded and escaped.
+    pub warnings: Vec<String>,
+}
+
 /// Why `config` gave no model.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigFailure {
@@ -90,6 +102,8 @@ pub enum ConfigFailure {
     Refused {
         /// Its words, without our paths.
         said: String,
+        /// What it warned of before: often the cause.
+        warnings: Vec<String>,
     },
     /// It used up what the fence allows (the files are a bomb), or crashed over them.
     #[error("Docker Compose crashed over it, or it needs more than {CONFIG_CPU_SECONDS} s of CPU, {} MiB of memory or 4 MiB of text", MEMORY_BYTES >> 20)]
@@ -167,7 +181,7 @@ impl ComposePlugin {
     }
 
     /// The canonical model, YAML, variables filled in, of the services whose profile is on. Needs no daemon.
-    pub async fn config(&self, request: ConfigRequest<'_>) -> Result<String, ConfigFailure> {
+    pub async fn config(&self, request: ConfigRequest<'_>) -> Result<Translated, ConfigFailure> {
         let mut arguments = project_arguments(request.compose, request.project, request.app);
         arguments.extend(request.profiles.iter().map(|profile| format!("--profile={profile}")));
         arguments.push("config".to_owned());
@@ -183,17 +197,18 @@ impl ComposePlugin {
             Err(CommandError::TooMuchOutput { .. }) => return Err(ConfigFailure::Exhausted),
             ran => ran?,
         };
-        if output.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
         if exhausted(&output) {
             return Err(ConfigFailure::Exhausted);
         }
         // Where the release lies on this machine is nothing to the one who reads it.
         let directories = request.compose.iter().filter_map(|file| file.parent()).chain([request.project]);
-        let said = directories
-            .fold(essence(&output.stderr), |said, directory| said.replace(&format!("{}/", directory.display()), ""));
-        Err(ConfigFailure::Refused { said })
+        let stderr = directories
+            .fold(output.stderr.clone(), |said, directory| said.replace(&format!("{}/", directory.display()), ""));
+        let warnings = warnings(&stderr);
+        if output.success() {
+            return Ok(Translated { text: String::from_utf8_lossy(&output.stdout).into_owned(), warnings });
+        }
+        Err(ConfigFailure::Refused { said: essence(&stderr), warnings })
     }
 
     /// Creates the containers of these services, stopped, beside those that serve; `scale` counts those that exist too.
@@ -256,6 +271,26 @@ fn essence(stderr: &str) -> String {
     lines[tail..].join("\n")
 }
 
+/// What it warned of, each thing once: the text of `level=warning msg="…"`.
+fn warnings(stderr: &str) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for line in stderr.lines().filter(|line| is_warning(line)) {
+        let text = line.split_once("msg=").map_or(line, |(_, text)| text);
+        // Go quotes as JSON does but for rare control characters; what does not parse is shown as it came.
+        let text = serde_json::from_str(text).unwrap_or_else(|_| text.to_owned());
+        let text = printable(&text, WARNING_LENGTH);
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+    let more = all.len().saturating_sub(MOST_WARNINGS);
+    if more > 0 {
+        all.truncate(MOST_WARNINGS);
+        all.push(format!("and {more} more"));
+    }
+    all
+}
+
 fn is_warning(line: &str) -> bool {
     line.contains("level=warning") || line.starts_with("WARNING:")
 }
@@ -282,5 +317,18 @@ mod tests {
     fn warnings_are_not_the_reason() {
         let stderr = "time=\"x\" level=warning msg=\"v is not set\"\n\nservices.a.b must be a mapping\n";
         assert_eq!(essence(stderr), "services.a.b must be a mapping");
+    }
+
+    #[test]
+    fn warnings_are_passed_on_once_escaped_and_bounded() {
+        let unset = r#"time="x" level=warning msg="The \"TAG\" variable is not set. Defaulting to a blank string.""#;
+        let stderr = format!("{unset}\nerror\n{unset}\nWARNING: old \x1b[2J\n");
+        let said = ["The \"TAG\" variable is not set. Defaulting to a blank string.", "WARNING: old \\u{1b}[2J"];
+        assert_eq!(warnings(&stderr), said);
+        let line = |n| format!("level=warning msg=\"{n} {}\"", "x".repeat(1000));
+        let many = (0..50).map(line).collect::<Vec<_>>().join("\n");
+        let said = warnings(&many);
+        assert_eq!((said.len(), said.last().map(String::as_str)), (21, Some("and 30 more")));
+        assert!(said.iter().all(|text| text.chars().count() <= WARNING_LENGTH + 10));
     }
 }

@@ -9,8 +9,8 @@ use crate::spec::{Deployment, Order};
 use crate::startups::Startups;
 use crate::state::Generation;
 
-/// The plan from what runs to a deployment.
-pub fn view(live: Option<&Generation>, next: &Deployment) -> PlanView {
+/// The plan from what runs to a deployment, with what Compose warned of.
+pub fn view(live: Option<&Generation>, next: &Deployment, warnings: Vec<String>) -> PlanView {
     let mut steps = Vec::new();
     let old = live.map(|g| &g.deployment);
     let networks =
@@ -47,5 +47,5 @@ pub fn view(live: Option<&Generation>, next: &Deployment) -> PlanView {
     for service in old.into_iter().flat_map(|o| o.services.keys()).filter(|s| !next.services.contains_key(*s)) {
         steps.push(format!("stop `{service}` (no longer in the release)"));
     }
-    PlanView { release: next.release.clone(), deployment: next.id.clone(), steps }
+    PlanView { release: next.release.clone(), deployment: next.id.clone(), steps, warnings }
 }

@@ -76,8 +76,29 @@ fn early_images(shared: &Shared, app: &AppName, staged: &StagedRelease, profiles
     early_images::of(&documents.flatten().collect::<Vec<_>>(), profiles)
 }
 
+/// What preflight found.
+#[derive(Debug)]
+pub struct Examined {
+    /// The deployment, or why there is none.
+    pub result: Result<Deployment, Stop>,
+    /// What Compose warned of.
+    pub warnings: Vec<String>,
+}
+
 /// Takes a release through preflight. With `touch` images are pulled and files written; without, it is only a plan.
-pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: bool) -> Result<Deployment, Stop> {
+pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: bool) -> Examined {
+    let mut warnings = Vec::new();
+    let result = examine(shared, app, id, touch, &mut warnings).await;
+    Examined { result, warnings }
+}
+
+async fn examine(
+    shared: Rc<Shared>,
+    app: AppName,
+    id: ReleaseId,
+    touch: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Deployment, Stop> {
     let staged = staged(&shared, &app, &id)?;
     let settings = shared.settings();
     let app_settings = settings.apps.get(&app).ok_or_else(|| {
@@ -90,7 +111,8 @@ pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: b
     }
     let early = if touch { early_images(&shared, &app, &staged, &app_settings.profiles) } else { BTreeSet::new() };
     let project = {
-        let canonical = translate::canonicalise(&plugin, &shared.layout, &staged, &app, app_settings, &settings.host);
+        let (layout, host) = (&shared.layout, &settings.host);
+        let canonical = translate::canonicalise(&plugin, layout, &staged, &app, app_settings, host, warnings);
         // What cannot be fetched now is asked for again below, and said there.
         let fetches = join_all(early.iter().map(|image| shared.engine.pull(&app, image)));
         match select(pin!(canonical), pin!(fetches)).await {

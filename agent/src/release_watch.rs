@@ -15,9 +15,8 @@ use crate::clock::now;
 use crate::decide::{self, Candidate};
 use crate::history;
 use crate::observed::Millis;
-use crate::preflight::{self, Stop};
+use crate::preflight::{self, Examined, Stop};
 use crate::shared::{Mail, Shared};
-use crate::spec::Deployment;
 use crate::state::{AppState, Attempt, Phase};
 
 /// Between preflights that failed for want of something.
@@ -38,11 +37,13 @@ pub struct ReleaseWatch {
     shared: Rc<Shared>,
     channel: Option<ChannelFile>,
     aim: Option<Aim>,
-    preflight: Option<(JoinHandle<Result<Deployment, Stop>>, Attempt)>,
+    preflight: Option<(JoinHandle<Examined>, Attempt)>,
     failures: u32,
     again_at: Option<Millis>,
     candidate: Option<Candidate>,
     refused: Option<String>,
+    /// What Compose warned of last.
+    warnings: Vec<String>,
 }
 
 impl ReleaseWatch {
@@ -58,6 +59,7 @@ impl ReleaseWatch {
             again_at: None,
             candidate: None,
             refused: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -117,6 +119,7 @@ impl ReleaseWatch {
         if self.aim.as_ref() != Some(&aim) {
             self.failures = 0;
             self.candidate = None;
+            self.warnings.clear();
         }
         // What is live, published again: nothing to examine, unless the settings changed.
         let settled = matches!(state.phase, Phase::Idle | Phase::Probation(_));
@@ -151,10 +154,11 @@ impl ReleaseWatch {
             return None;
         }
         let (task, attempt) = self.preflight.take()?;
-        let result = match task.await {
-            Ok(result) => result,
-            Err(error) => Err(Stop::Later(format!("preflight ended early: {error}"))),
+        let (result, warnings) = match task.await {
+            Ok(examined) => (examined.result, examined.warnings),
+            Err(error) => (Err(Stop::Later(format!("preflight ended early: {error}"))), Vec::new()),
         };
+        self.warn(warnings);
         match result {
             Ok(deployment) => {
                 self.failures = 0;
@@ -191,6 +195,18 @@ impl ReleaseWatch {
             deployment.release.short(),
             self.app
         ))
+    }
+
+    /// Once for each release, not at each attempt.
+    fn warn(&mut self, warnings: Vec<String>) {
+        if self.warnings == warnings {
+            return;
+        }
+        let release = self.aimed().map_or("", ReleaseId::short);
+        for warning in &warnings {
+            tracing::warn!(LANDFALL_APP = %self.app, LANDFALL_RELEASE = release, "Compose warns of release {release}: {warning}");
+        }
+        self.warnings = warnings;
     }
 
     fn refuse(&mut self, stop: &Stop) -> Option<HistoryEntry> {

@@ -136,12 +136,15 @@ async fn answer(shared: &Rc<Shared>, command: Command, uid: u32) -> Result<Vec<s
             known(shared, &app)?;
             let id = find_release(shared, &app, release.as_deref())?;
             let done = preflight::preflight(Rc::clone(shared), app.clone(), id, false).await;
-            let deployment = done.map_err(|stop| match stop {
-                preflight::Stop::Refused(why) => failure("refused", why, "publish a release that this host accepts"),
-                preflight::Stop::Later(why) => failure("waiting", why, "try again when it is there"),
+            let warned = done.warnings.iter().fold(String::new(), |text, warning| text + "\nCompose warns: " + warning);
+            let deployment = done.result.map_err(|stop| match stop {
+                preflight::Stop::Refused(why) => {
+                    failure("refused", why + &warned, "publish a release that this host accepts")
+                }
+                preflight::Stop::Later(why) => failure("waiting", why + &warned, "try again when it is there"),
             })?;
             let live = shared.views.borrow().get(&app).and_then(|v| v.state.current().cloned());
-            values([plan_view::view(live.as_ref(), &deployment)])
+            values([plan_view::view(live.as_ref(), &deployment, done.warnings)])
         }
         Command::Logs { app, service, lines } => {
             known(shared, &app)?;

@@ -47,7 +47,7 @@ pub struct Final {
     pub files: Vec<(PathBuf, Vec<u8>, u32)>,
 }
 
-/// Reads a staged release as this host understands it.
+/// Reads a staged release as this host understands it. What Compose warned of is added to `warnings`.
 pub async fn canonicalise(
     plugin: &ComposePlugin,
     layout: &Layout,
@@ -55,6 +55,7 @@ pub async fn canonicalise(
     app: &AppName,
     settings: &App,
     host: &Host,
+    warnings: &mut Vec<String>,
 ) -> Result<Project, Refusal> {
     let release_directory = layout.release(app, &staged.release);
     let (compose, files, images) = match &staged.source {
@@ -69,7 +70,7 @@ pub async fn canonicalise(
     };
     let release = staged.release.clone();
     let (profiles, vars) = (settings.profiles.as_slice(), &settings.vars);
-    canonical::read(plugin, Input { compose, files, images, app, release, profiles, vars, host }).await
+    canonical::read(plugin, Input { compose, files, images, app, release, profiles, vars, host }, warnings).await
 }
 
 /// What the release becomes on this machine. `images` by reference as the release writes it.
@@ -133,6 +134,7 @@ pub async fn check(
     app: &AppName,
     settings: &App,
     context: &HostContext,
+    warnings: &mut Vec<String>,
 ) -> Result<Final, Refusal> {
     let unreadable =
         |path: &Path, error| Problem::new(Rule::Unreadable, path.display().to_string(), format!("{error}"));
@@ -148,7 +150,7 @@ pub async fn check(
         vars: &settings.vars,
         host: &context.host,
     };
-    let project = canonical::read(plugin, input).await?;
+    let project = canonical::read(plugin, input, warnings).await?;
     let supposed = |reference: String| {
         let pinned = if reference.contains("@sha256:") {
             reference.clone()

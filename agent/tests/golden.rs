@@ -165,7 +165,7 @@ async fn run(plugin: &ComposePlugin, case: &Path, expect: &str) -> Result<Final,
     let staged = stage(case, &given);
     let app: AppName = APP.parse().unwrap();
     let (layout, host) = (&given.context.layout, &given.context.host);
-    let project = translate::canonicalise(plugin, layout, &staged, &app, &given.app, host).await?;
+    let project = translate::canonicalise(plugin, layout, &staged, &app, &given.app, host, &mut Vec::new()).await?;
     let mut images = BTreeMap::new();
     for (service, reference) in project.images().into_iter().filter(|_| given.facts) {
         let digest = Digest::of(reference.as_bytes());
@@ -181,6 +181,8 @@ async fn run(plugin: &ComposePlugin, case: &Path, expect: &str) -> Result<Final,
     let request = ConfigRequest { compose: &[written], project: root.path(), app: &app, profiles: &[], vars: &vars };
     let text = &done.compose_yaml;
     let read = plugin.config(request).await.unwrap_or_else(|error| panic!("{}: {error}\n{text}", name(case)));
+    assert_eq!(read.warnings, [""; 0], "{}", name(case));
+    let read = read.text;
     let (ours, theirs): (Value, Value) =
         (serde_saphyr::from_str(text).unwrap(), serde_saphyr::from_str(&read).unwrap());
     for (service, keys) in ours["services"].as_object().unwrap() {
@@ -328,7 +330,10 @@ async fn a_plain_directory_is_judged_as_its_bundle_would_be() {
         let directory = golden().join(case);
         let given = given("", Path::new("/"));
         let compose = [directory.join("compose.yaml")];
-        let done = translate::check(&plugin, &compose, &directory, &app, &given.app, &given.context).await.unwrap();
+        let mut warnings = Vec::new();
+        let checked =
+            translate::check(&plugin, &compose, &directory, &app, &given.app, &given.context, &mut warnings).await;
+        let done = checked.unwrap();
         let spec = &done.deployment.services["web"].spec;
         let digest = Digest::of(b"nginx:1");
         // The images that `check` supposes are those that the cases suppose.
@@ -336,7 +341,8 @@ async fn a_plain_directory_is_judged_as_its_bundle_would_be() {
         assert!(hashes.lines().any(|line| line == format!("{case} web {spec}")), "{case} {spec}");
     }
     let (given, gone) = (given("", Path::new("/")), golden().join("plain/gone.yaml"));
-    let refused = translate::check(&plugin, &[gone], &golden().join("plain"), &app, &given.app, &given.context).await;
+    let (plain, mut warnings) = (golden().join("plain"), Vec::new());
+    let refused = translate::check(&plugin, &[gone], &plain, &app, &given.app, &given.context, &mut warnings).await;
     assert_eq!(refused.unwrap_err().problems[0].rule, Rule::Unreadable);
 }
 

@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use landfall_agent::compose_plugin::{ComposeFailure, ComposePlugin, ConfigFailure, ConfigRequest, PluginError};
+use landfall_agent::compose_plugin::{
+    ComposeFailure, ComposePlugin, ConfigFailure, ConfigRequest, PluginError, Translated,
+};
 use landfall_core::command::{Command, Output};
 use landfall_core::ids::AppName;
 use landlock::{ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _};
@@ -59,7 +61,7 @@ async fn a_fence_without_a_program_says_so() {
     assert!(output.stderr.contains("required"), "{}", output.stderr);
 }
 
-async fn config(compose: &str) -> Result<String, ConfigFailure> {
+async fn config(compose: &str) -> Result<Translated, ConfigFailure> {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("compose.yaml");
     fs::write(&file, compose).unwrap();
@@ -84,7 +86,7 @@ async fn a_bomb_in_the_plugin_itself_is_ended_and_named() {
 
 #[tokio::test]
 async fn nothing_of_our_environment_reaches_a_release() {
-    let text = config("services: {a: {image: 'x:${PATH:-none}', environment: [HOME, USER]}}").await.unwrap();
+    let text = config("services: {a: {image: 'x:${PATH:-none}', environment: [HOME, USER]}}").await.unwrap().text;
     assert!(text.contains("x:none") && text.contains("HOME: null"), "{text}");
 }
 
@@ -95,6 +97,16 @@ async fn a_file_outside_the_project_cannot_be_read() {
     }
     let failure = config("services: {a: {image: x, env_file: /etc/passwd}}").await.unwrap_err();
     assert!(failure.to_string().contains("permission denied"), "{failure}");
+}
+
+#[tokio::test]
+async fn what_compose_warns_of_is_passed_on_with_a_model_and_with_a_refusal() {
+    let read = config("services: {a: {image: 'x:${MISSING}'}}").await.unwrap();
+    assert!(read.warnings.len() == 1 && read.warnings[0].contains("MISSING"), "{:?}", read.warnings);
+    let failure = config("services: {a: {image: 'x:${MISSING}', ports: ['${MISSING}:x']}}").await.unwrap_err();
+    let ConfigFailure::Refused { said, warnings } = failure else { panic!("{failure:?}") };
+    assert!(warnings.iter().any(|warning| warning.contains("MISSING")), "{warnings:?}");
+    assert!(!said.contains("MISSING\\\" variable"), "{said}");
 }
 
 fn script(directory: &Path, body: &str) -> PathBuf {

@@ -67,7 +67,11 @@ async fn compose(
         handed_volumes: BTreeMap::new(),
         live_networks: BTreeMap::new(),
     };
-    let checked = translate::check(&plugin, &arguments.files, &project, name, app, &context).await;
+    let mut warnings = Vec::new();
+    let checked = translate::check(&plugin, &arguments.files, &project, name, app, &context, &mut warnings).await;
+    for warning in warnings {
+        eprintln!("Compose warns: {warning}");
+    }
     checked.map_err(|refusal| {
         let exit = match refusal.kind() {
             Kind::Policy => Exit::Refused,

@@ -24,7 +24,7 @@ pub async fn run(agent: &Agent, arguments: &arguments::Plan) -> Result<Exit, Fai
     Ok(if plan.steps.is_empty() { Exit::Done } else { Exit::Different })
 }
 
-/// The steps, numbered.
+/// The steps, numbered; then what Compose warned of.
 pub fn render(plan: &PlanView, paint: Paint) -> String {
     let head = format!("release {}, deployment {}", plan.release.short(), plan.deployment.short());
     let mut text = format!("{}\n", paint.strong(&head));
@@ -33,6 +33,9 @@ pub fn render(plan: &PlanView, paint: Paint) -> String {
     }
     for (count, step) in plan.steps.iter().enumerate() {
         text.push_str(&wrap(&format!("  {:>2}. ", count + 1), 6, &printable(step, TEXT)));
+    }
+    for warning in &plan.warnings {
+        text.push_str(&wrap(&format!("  {} ", paint.busy("Compose warns:")), 6, &printable(warning, TEXT)));
     }
     text
 }

@@ -59,6 +59,13 @@ fn compose_files() {
             0,
             &["web: 1 x"],
         ),
+        (
+            "services: { web: { image: 'nginx:1${TAG}', mem_limit: 64M } }",
+            "",
+            0,
+            &["web: 1 x", "Compose warns:", "TAG", "not set"],
+        ),
+        ("services: { web: { image: '${TAG}', mem_limit: 64M } }", "", 2, &["Compose warns:", "TAG", "image"]),
     ];
     for (compose, config, code, words) in table {
         let root = tempfile::tempdir().expect("a directory");

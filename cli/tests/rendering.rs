@@ -140,6 +140,11 @@ fn a_plan() {
     ] }));
     let text = plan::render(&view, Paint::OFF);
     assert_eq!(text, include_str!("golden/plan.txt"), "\n--- got ---\n{text}");
+    view.warnings = vec!["The \"TAG\" variable is not set\x1b[2J".to_owned()];
+    let warned = plan::render(&view, Paint::OFF);
+    assert!(warned.starts_with(&text) && warned.contains("Compose warns: The \"TAG\" variable"), "{warned}");
+    assert!(!warned.contains('\x1b'), "{warned}");
+    view.warnings.clear();
     view.steps.clear();
     check(
         &plan::render(&view, Paint::OFF),

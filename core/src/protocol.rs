@@ -236,6 +236,9 @@ pub struct PlanView {
     pub deployment: DeploymentId,
     /// Lines for people, in the order they would happen; empty where nothing would change.
     pub steps: Vec<String>,
+    /// What Compose warned of when it read the release, such as a variable that is not set.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A line of a container's log.
