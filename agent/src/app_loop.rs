@@ -96,6 +96,10 @@ impl AppLoop {
     /// Runs until the agent stops.
     pub async fn run(mut self) {
         self.newest.read_channel();
+        // A kill between the ledger and this file left the one of the deployment before.
+        if let Err(error) = self.publish_current() {
+            tracing::warn!(LANDFALL_APP = %self.app, "cannot write `current/compose.yaml`, it is tried again at the next release: {error:#}");
+        }
         loop {
             let pause = match self.turn().await {
                 Ok(pause) => {
@@ -325,7 +329,7 @@ impl AppLoop {
         self.state = state;
         let live = self.state.live.as_ref().map(|g| g.deployment.id.clone());
         if live.is_some() && live != live_before {
-            live_files::publish_current(&self.shared, &self.app, &self.state)?;
+            self.publish_current()?;
             self.read_back_caps().await;
         }
         self.write_wanted()?;
@@ -347,6 +351,10 @@ impl AppLoop {
                 }
             }
         }
+    }
+
+    fn publish_current(&self) -> Result<()> {
+        live_files::publish_current(&self.shared, &self.app, &self.state, self.newest.candidate())
     }
 
     fn write_wanted(&self) -> Result<()> {

@@ -5,18 +5,23 @@ use anyhow::Result;
 use landfall_core::contract::{self, Read, WantedFile};
 use landfall_core::ids::{AppName, ReleaseId, sha256_hex};
 
+use crate::decide::Candidate;
 use crate::shared::Shared;
 use crate::spec::Deployment;
 use crate::state::{AppState, Phase};
 
-/// `current/compose.yaml` starts what is live by a plain `docker compose up -d`. Deployments that nothing needs go.
-pub fn publish_current(shared: &Shared, app: &AppName, state: &AppState) -> Result<()> {
+/// `current/compose.yaml` starts what is live by a plain `docker compose up -d`. Deployments that nothing needs go; the
+/// candidate is needed though no state names it yet: its file was written by preflight and is not written again.
+pub fn publish_current(shared: &Shared, app: &AppName, state: &AppState, candidate: Option<&Candidate>) -> Result<()> {
     let Some(live) = &state.live else { return Ok(()) };
     // An adopted project has no file of ours; its own stands where it stood.
     let Ok(text) = std::fs::read(shared.compose_file(app, &live.deployment.id)) else { return Ok(()) };
     let path = shared.layout.agent_app(app).join("current/compose.yaml");
-    landfall_core::publish::write(&path, &text, 0o640)?;
-    let keep: Vec<String> = deployments_in_use(state).iter().map(|d| d.id.to_string()).collect();
+    if std::fs::read(&path).ok().as_ref() != Some(&text) {
+        landfall_core::publish::write(&path, &text, 0o640)?;
+    }
+    let kept = deployments_in_use(state).into_iter().chain(candidate.map(|c| &c.deployment));
+    let keep: Vec<String> = kept.map(|d| d.id.to_string()).collect();
     let all = shared.layout.agent_app(app).join("deployments");
     for entry in std::fs::read_dir(all)?.flatten() {
         if !keep.iter().any(|id| entry.file_name() == id.as_str()) {

@@ -12,6 +12,8 @@ use nix::unistd::Pid;
 use crate::drill::{Course, Drill, say};
 
 const OFFSETS: u32 = 20;
+/// Of Compose's life, when the agent is killed.
+const PARTS: u32 = 8;
 /// With those that came too late.
 const MOST_ROUNDS: u32 = 60;
 
@@ -37,6 +39,25 @@ fn a_roll_comes_through_a_kill_of_compose_at_twenty_offsets() {
             whole.as_millis(),
             began.elapsed().as_secs()
         ));
+        Ok(())
+    });
+}
+
+/// Compose lives on without the agent that started it, and the next agent calls another one beside it.
+#[test]
+fn a_roll_comes_through_a_kill_of_the_agent_while_compose_runs() {
+    on_a_vm("beside-compose", |vm| {
+        let mut drill = Drill::begin(vm)?;
+        let lifetime = lifetime(&mut drill)?;
+        for part in 0..PARTS {
+            let round = drill.publish(Course::Roll)?;
+            closely(ROLLOUT, "Compose is started", || compose_of(drill.vm.agent_id()?))?;
+            until(Instant::now() + lifetime * part / PARTS);
+            drill.vm.kill_agent()?;
+            drill.untouched(&round)?;
+            drill.vm.start_agent()?;
+            drill.finish(round).with_context(|| format!("killed after {part}/{PARTS} of Compose's life"))?;
+        }
         Ok(())
     });
 }

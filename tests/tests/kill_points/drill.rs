@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use landfall_core::contract::{self, Read, WantedFile};
 use landfall_core::protocol::HistoryEvent;
 use landfall_core::publish::TEMPORARY;
 use landfall_tests::engine::Container;
@@ -73,8 +74,14 @@ impl<'a> Drill<'a> {
         Ok(Round { course, began, next, before })
     }
 
+    /// How many releases were published.
+    pub fn releases(&self) -> u32 {
+        self.releases
+    }
+
     /// Whether all is as it must be at the end of a round, with nothing left to do and nothing left over.
     pub fn settled(&self, round: &Round) -> Result<()> {
+        use HistoryEvent::{Good, Live, RollbackStarted, RolledBack, RolloutStarted};
         let all = self.vm.engine.containers(self.vm.app.as_str())?;
         let service = |name: &str| -> Result<&Container> {
             let mut found = all.iter().filter(|container| container.service() == name);
@@ -91,18 +98,37 @@ impl<'a> Drill<'a> {
         for neighbour in [store, proxy, migrate] {
             ensure!(round.before.contains(&neighbour.id), "`{}` was replaced", neighbour.service());
         }
-        let (image, event) = match round.course {
-            Course::Roll => (&round.next.image, HistoryEvent::Live),
+        let (image, story) = match round.course {
+            Course::Roll => (&round.next.image, [RolloutStarted, Live, Good]),
             Course::Return => {
                 ensure!(round.before.contains(&api.id), "`api` is not the container that served before");
-                (&self.serving.image, HistoryEvent::RolledBack)
+                (&self.serving.image, [RolloutStarted, RollbackStarted, RolledBack])
             }
         };
         ensure!(api.image.ends_with(&image.to_string()), "`api` has the image {}", api.image);
         self.at_rest()?;
+        self.files_follow(&api.image, round)?;
         let entries = self.vm.history()?;
-        let ends = entries.iter().filter(|e| e.event == event && e.release.as_ref() == Some(&round.next.release));
-        ensure!(ends.count() == 1, "the history does not have one `{event:?}`: {entries:?}");
+        let entries = entries.iter().filter(|entry| entry.release.as_ref() == Some(&round.next.release));
+        let events: Vec<HistoryEvent> = entries.map(|entry| entry.event).collect();
+        ensure!(events == story, "the history of {} is {events:?}, not {story:?}", round.next.version);
+        Ok(())
+    }
+
+    /// What starts the stack without us names the image that serves, and the watcher is told to keep its release.
+    fn files_follow(&self, image: &str, round: &Round) -> Result<()> {
+        let layout = self.vm.layout();
+        let path = layout.agent_app(&self.vm.app).join("current/compose.yaml");
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        ensure!(text.contains(image), "`current/compose.yaml` does not name the image that serves, {image}");
+        let live = match round.course {
+            Course::Roll => &round.next.release,
+            Course::Return => &self.serving.release,
+        };
+        match contract::read::<WantedFile>(&layout.wanted(&self.vm.app)) {
+            Read::Found(wanted) => ensure!(wanted.releases.contains(live), "{wanted:?} without {live}"),
+            other => bail!("the file of what is wanted is {other:?}"),
+        }
         Ok(())
     }
 
