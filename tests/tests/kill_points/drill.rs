@@ -98,7 +98,7 @@ impl<'a> Drill<'a> {
         for neighbour in [store, proxy, migrate] {
             ensure!(round.before.contains(&neighbour.id), "`{}` was replaced", neighbour.service());
         }
-        let (image, story) = match round.course {
+        let (image, outcome) = match round.course {
             Course::Roll => (&round.next.image, [RolloutStarted, Live, Good]),
             Course::Return => {
                 ensure!(round.before.contains(&api.id), "`api` is not the container that served before");
@@ -111,7 +111,7 @@ impl<'a> Drill<'a> {
         let entries = self.vm.history()?;
         let entries = entries.iter().filter(|entry| entry.release.as_ref() == Some(&round.next.release));
         let events: Vec<HistoryEvent> = entries.map(|entry| entry.event).collect();
-        ensure!(events == story, "the history of {} is {events:?}, not {story:?}", round.next.version);
+        ensure!(events == outcome, "the history of {} is {events:?}, not {outcome:?}", round.next.version);
         Ok(())
     }
 

@@ -23,15 +23,15 @@ fn two_releases_within_one_probation_end_with_the_last_alone() {
         vm.project.edit("compose.yaml", from, to)?;
         vm.restart_agent_with_probation(PROBATION)?;
         vm.live(&vm.publish_version("v0", &[])?)?;
-        let (first, live) = killed_within_probation(vm)?;
+        let live = killed_within_probation(vm)?;
         let last = vm.publish_version("last", &[])?;
         vm.live(&last)?;
 
         let running = apis(vm, Some("running"))?;
         ensure!(running.len() == REPLICAS && all_are(&running, &last), "{running:?} run, not the last release alone");
-        let good = vm.recorded(live.seq, HistoryEvent::Good, Some(&first.release))?;
-        let (from, to): (Timestamp, Timestamp) = (live.at.parse()?, good.at.parse()?);
-        ensure!(to.duration_since(from) < PROBATION.try_into()?, "its probation ended by time, from {from} to {to}");
+        let next = vm.recorded(live.seq, HistoryEvent::RolloutStarted, None)?;
+        let (from, to): (Timestamp, Timestamp) = (live.at.parse()?, next.at.parse()?);
+        ensure!(to.duration_since(from) < PROBATION.try_into()?, "probation had ended by time, from {from} to {to}");
         let refused: Vec<_> = vm.history()?.into_iter().filter(|e| e.event == HistoryEvent::Refused).collect();
         ensure!(refused.is_empty(), "{refused:?}");
         eventually(ROLLOUT, "the containers of all others are gone", || {
@@ -43,15 +43,15 @@ fn two_releases_within_one_probation_end_with_the_last_alone() {
     });
 }
 
-/// Lets a release go live and, while it is on probation, publishes another whose Compose is killed. Says which went live.
-fn killed_within_probation(vm: &mut Vm) -> Result<(Published, HistoryEntry)> {
+/// Lets a release go live and, while it is on probation, publishes another whose Compose is killed. Says when it went live.
+fn killed_within_probation(vm: &mut Vm) -> Result<HistoryEntry> {
     for attempt in 1..=TRIES {
         let first = vm.publish_version(&format!("v{attempt}a"), &[])?;
         let live = vm.live(&first)?;
         let second = vm.publish_version(&format!("v{attempt}b"), &[])?;
         let child = closely(ROLLOUT, "Compose is started", || compose_of(vm.agent_id()?))?;
         if kill_alive(child)? {
-            return Ok((first, live));
+            return Ok(live);
         }
         vm.live(&second)?;
     }
