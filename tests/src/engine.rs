@@ -143,6 +143,11 @@ impl Engine {
         self.call("POST", &format!("/containers/{container}/kill"), None).map(drop)
     }
 
+    /// `docker rm -f`.
+    pub fn remove(&self, container: &str) -> Result<()> {
+        self.call("DELETE", &format!("/containers/{container}?force=1"), None).map(drop)
+    }
+
     /// `docker restart`, at once.
     pub fn restart(&self, container: &str) -> Result<()> {
         self.call("POST", &format!("/containers/{container}/restart?t=0"), None).map(drop)

@@ -43,6 +43,31 @@ fn counted(app: &AppStatus, restarts: [(&str, u32); 4]) -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_container_removed_by_hand_comes_back() {
+    on_a_vm("removed", |vm| {
+        let v1 = vm.publish_version("v1", &[])?;
+        vm.live(&v1)?;
+        let app = vm.app.to_string();
+        let before = vm.engine.serving_ids(&app)?;
+        vm.engine.remove(&before["api"])?;
+        vm.serves(&v1)?;
+        let after = vm.engine.serving_ids(&app)?;
+        ensure!(after["api"] != before["api"], "the container that was removed serves");
+        for neighbour in ["proxy", "store"] {
+            assert_eq!(before[neighbour], after[neighbour], "{neighbour}");
+        }
+        // And it is the release's own from then on.
+        eventually(SOON, "status knows it", || {
+            let status = vm.status()?;
+            let api = status.services.iter().find(|s| s.service == "api").context("status has no api")?;
+            ensure!(api.state == "healthy", "{api:?}");
+            Ok(())
+        })?;
+        vm.live(&vm.publish_version("v2", &[])?).map(drop)
+    });
+}
+
 /// All containers at once, the agent too: they come back in the order of their dependencies.
 #[test]
 fn a_stack_that_is_down_comes_back_in_order() {
