@@ -203,7 +203,13 @@ fn still_supervised(vm: &mut Vm, mistake: &Mistake) -> Result<()> {
     eventually(SOON, "a new agent tells the mistake", || told(vm))?;
     let seq = vm.last_seq()?;
     vm.engine.kill(&vm.engine.serving(vm.app.as_str(), "api")?.id)?;
-    vm.recorded(seq, HistoryEvent::Restarted, None)?;
+    // Seen before the new agent's first look, it is an outage that was recovered from; after it, a restart.
+    let supervised = [HistoryEvent::Restarted, HistoryEvent::Recovered];
+    eventually(SOON, "the api is started again", || {
+        let entries = vm.history()?;
+        ensure!(entries.iter().any(|e| e.seq > seq && supervised.contains(&e.event)), "{:?}", entries.last());
+        Ok(())
+    })?;
     eventually(SOON, "the api serves again", || vm.ask().map(drop))
 }
 
