@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use landfall_core::protocol::HistoryEvent;
@@ -59,6 +60,43 @@ fn a_first_release_that_fails_returns_to_the_containers_made_by_hand() {
         vm.live(&vm.publish_version("v3", &[])?)?;
         marker_is_there(vm)
     });
+}
+
+/// A volume that nobody named is all the data there is: it passes from container to container, and outlives the first of them.
+#[test]
+fn data_in_a_volume_without_a_name_is_kept() {
+    on_a_vm("adopt-unnamed", |vm| {
+        vm.restart_agent_with_probation(Duration::from_secs(2))?;
+        vm.project.edit("compose.yaml", "      - data:/data\n", "      - /data\n")?;
+        let old = made_by_hand(vm)?;
+        let volume = volume_of(vm, &old["store"])?;
+        vm.live(&vm.publish_version("v2", &[])?)?;
+        marker_is_there(vm)?;
+        eventually(SOON, "the store made by hand is removed", || {
+            ensure!(vm.engine.inspect(&old["store"]).is_err(), "it is there");
+            Ok(())
+        })?;
+        // Replaced once more, by one that only its memory tells from the last.
+        vm.project.edit("compose.yaml", STORE_CAP, &STORE_CAP.replace("32M", "33M"))?;
+        let release = vm.publish()?;
+        vm.recorded(0, HistoryEvent::Live, Some(&release))?;
+        let new = vm.engine.serving(vm.app.as_str(), "store")?.id;
+        ensure!(volume_of(vm, &new)? == volume, "another volume");
+        marker_is_there(vm)
+    });
+}
+
+/// The end of the store in the fixture.
+const STORE_CAP: &str =
+    "      resources: { limits: { memory: 32M } }\n      update_config: { monitor: 2s }\n\nvolumes:";
+
+fn volume_of(vm: &Vm, container: &str) -> Result<String> {
+    let mounts = vm.engine.inspect(container)?["Mounts"].clone();
+    let data = mounts.as_array().and_then(|all| all.iter().find(|mount| mount["Destination"] == "/data"));
+    Ok(data
+        .and_then(|mount| mount["Name"].as_str())
+        .with_context(|| format!("no volume at /data: {mounts}"))?
+        .to_owned())
 }
 
 /// Starts v1 of the project and a service more, without us, and writes to its volume. The containers by service.
