@@ -149,11 +149,18 @@ impl AppLoop {
         {
             tracing::warn!(LANDFALL_APP = %self.app, "cannot write what is wanted: {error:#}");
         }
+        for id in self.runtime.take_opened() {
+            if let Some(container) = seen.containers.get(&id) {
+                self.probers.weigh(id, container.started_at);
+            }
+        }
         let decision = {
+            let cores = self.shared.machine.borrow().cpus;
             let machine = Machine {
                 app: self.app.as_str(),
                 boot: &self.shared.boot,
-                budget: startups::budget(self.shared.machine.borrow().cpus),
+                budget: startups::budget(cores),
+                calls_at_once: usize::try_from(cores).unwrap_or(1).max(1),
                 startups: &self.startups,
                 probation: self.shared.probation,
             };
@@ -207,6 +214,10 @@ impl AppLoop {
             Step::Rename { .. } | Step::Remove { .. } => {}
         }
         self.probers.stop(id);
+        if matches!(step, Step::Start { .. }) && outage::at_rest(&self.state) {
+            self.start_beside(step.clone(), id.clone());
+            return Ok(());
+        }
         self.look.touch(id.clone());
         let done = self.shared.engine.execute(step).await;
         if let (Step::Start { .. }, Err(error)) = (step, &done) {
@@ -222,14 +233,43 @@ impl AppLoop {
         match step {
             Step::Start { .. } | Step::Restart { .. } => {
                 self.step_failures = 0;
-                report::started(&self.app, service, id, fresh);
-                let again = !fresh && outage::at_rest(&self.state);
-                if again && self.outages.started(id, service) {
-                    self.history.append(self.of_live(HistoryEvent::Restarted, vec![service.to_owned()]))?;
-                }
+                self.was_started(id, service, fresh)?;
             }
             Step::Remove { .. } => report::removed(&self.app, service, id),
             Step::Stop { .. } | Step::Rename { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Where nothing rolls, starts do not wait for each other: the answer comes as mail.
+    fn start_beside(&mut self, step: Step, id: String) {
+        self.runtime.start_asked(&id);
+        let engine = self.shared.engine.clone();
+        let mailbox = self.shared.mailboxes.borrow().get(&self.app).cloned();
+        tokio::task::spawn_local(async move {
+            let refused = engine.execute(&step).await.err().map(|error| format!("{error:#}"));
+            // A loop that is gone needs no mail.
+            let _ = mailbox.map(|mailbox| mailbox.send(Mail::Started(id, refused)));
+        });
+    }
+
+    fn start_answered(&mut self, id: &str, refused: Option<String>) {
+        let known = self.look.last().containers.get(id);
+        let (service, fresh) = known.map_or((String::new(), true), |c| (c.service.clone(), c.started_at == 0));
+        self.look.touch(id.to_owned());
+        if let Some(why) = &refused {
+            tracing::warn!(LANDFALL_APP = %self.app, LANDFALL_SERVICE = %service, "`{service}` cannot be started, trying again: {why}");
+        } else if let Err(error) = self.was_started(id, &service, fresh) {
+            tracing::warn!(LANDFALL_APP = %self.app, "cannot write the history: {error:#}");
+        }
+        self.runtime.start_answered(id, refused, now());
+    }
+
+    fn was_started(&mut self, id: &str, service: &str, fresh: bool) -> Result<()> {
+        report::started(&self.app, service, id, fresh);
+        let again = !fresh && outage::at_rest(&self.state);
+        if again && self.outages.started(id, service) {
+            self.history.append(self.of_live(HistoryEvent::Restarted, vec![service.to_owned()]))?;
         }
         Ok(())
     }
@@ -441,6 +481,7 @@ impl AppLoop {
     fn take_quick(&mut self, mail: Mail) -> Option<Mail> {
         match mail {
             Mail::Touched(id) => self.look.touch(id),
+            Mail::Started(id, refused) => self.start_answered(&id, refused),
             Mail::Gap => {
                 self.gap = true;
                 self.look.forget();

@@ -9,7 +9,7 @@ use crate::observed::{Container, Millis, Observed, RunState};
 use crate::order::start_order;
 use crate::place;
 use crate::runtime::Runtime;
-use crate::spec::{Condition, ServiceSpec};
+use crate::spec::Condition;
 use crate::startups::Startups;
 use crate::state::{Generation, completion_key};
 
@@ -112,6 +112,8 @@ pub struct View<'a> {
     pub startups: &'a Startups,
     /// What simultaneous starts may ask of the machine in a cold start, in thousandths of a core.
     pub budget: Millis,
+    /// How many containers the Engine may be starting at one moment.
+    pub calls_at_once: usize,
     /// What is being done.
     pub mode: Mode,
     /// Now.
@@ -127,6 +129,14 @@ pub(crate) enum Standing {
     Up { probe: Vec<String>, until: Millis },
     /// Not up yet, or waiting for something.
     Waiting { until: Option<Millis>, why: String },
+}
+
+impl Standing {
+    fn probe_nothing(&mut self) {
+        if let Self::Up { probe, .. } = self {
+            probe.clear();
+        }
+    }
 }
 
 /// What one look at a service says.
@@ -145,27 +155,35 @@ impl Look {
 pub fn converge(view: &View<'_>) -> Next {
     let order = start_order(&view.target.deployment, view.startups);
     let load = order.iter().map(|name| load_of(view, name)).sum();
+    let mut urgent = true;
+    let mut awaited: BTreeSet<&str> = BTreeSet::new();
     let mut standing: BTreeMap<&str, Standing> = BTreeMap::new();
     for name in &order {
         let Some(spec) = view.target.deployment.services.get(*name) else { continue };
-        let blocked = spec.depends_on.iter().find_map(|edge| {
-            let well = match (edge.condition, standing.get(edge.service.as_str())) {
-                // A service that is not in the deployment is not waited for.
-                (_, None | Some(Standing::Well)) | (Condition::Started, Some(Standing::Up { .. })) => true,
-                (Condition::Healthy | Condition::Completed, Some(Standing::Up { .. }))
-                | (_, Some(Standing::Waiting { .. })) => false,
-            };
-            (!well).then_some(edge.service.as_str())
+        let unmet = spec.depends_on.iter().filter(|edge| match (edge.condition, standing.get(edge.service.as_str())) {
+            // A service that is not in the deployment is not waited for.
+            (_, None | Some(Standing::Well)) | (Condition::Started, Some(Standing::Up { .. })) => false,
+            (Condition::Healthy | Condition::Completed, Some(Standing::Up { .. }))
+            | (_, Some(Standing::Waiting { .. })) => true,
         });
-        match look(view, name, spec, blocked, load) {
+        let unmet: Vec<&str> = unmet.map(|edge| edge.service.as_str()).collect();
+        let blocked = unmet.first().copied();
+        awaited.extend(unmet);
+        let turn = place::Turn { name, spec, index: 0, blocked, load, urgent, unwell: 0 };
+        match look(view, turn) {
             Look::Act(next) => return next,
             Look::Stands(stands) => {
+                urgent &= stands == Standing::Well;
                 standing.insert(name, stands);
             }
         }
     }
     if let Some(step) = stop_strangers(view, &standing) {
         return Next::Do(step);
+    }
+    if view.mode == Mode::Supervise {
+        // Nobody waits for the others: Docker's own checks will do, and a probe costs CPU that those who start need.
+        standing.iter_mut().filter(|(name, _)| !awaited.contains(*name)).for_each(|(_, stands)| stands.probe_nothing());
     }
     summary(&standing)
 }
@@ -212,10 +230,11 @@ fn stop_strangers(view: &View<'_>, standing: &BTreeMap<&str, Standing>) -> Optio
     view.seen.containers.values().find(stranger).map(|c| Step::Stop { id: c.id.clone(), grace: place::STRANGERS_GRACE })
 }
 
-fn look(view: &View<'_>, name: &str, spec: &ServiceSpec, blocked: Option<&str>, load: Millis) -> Look {
+fn look(view: &View<'_>, service: place::Turn<'_>) -> Look {
+    let place::Turn { name, spec, .. } = service;
     let ids = view.target.ids(name);
     if spec.one_shot {
-        return look_at_one_shot(view, name, spec, ids, blocked);
+        return look_at_one_shot(view, service, ids);
     }
     let mut unwell = 0_u32;
     let mut waits = None;
@@ -225,7 +244,7 @@ fn look(view: &View<'_>, name: &str, spec: &ServiceSpec, blocked: Option<&str>, 
         let Some(container) = view.seen.containers.get(id) else {
             return missing(view, name, id);
         };
-        let turn = place::Turn { name, spec, index, blocked, load, unwell };
+        let turn = place::Turn { index, unwell, ..service };
         match place::take_over(view, turn, container) {
             Some(Look::Act(next)) => return Look::Act(next),
             // One replica that waits does not keep another from being judged.
@@ -271,7 +290,8 @@ fn missing(view: &View<'_>, name: &str, id: &str) -> Look {
     }
 }
 
-fn look_at_one_shot(view: &View<'_>, name: &str, spec: &ServiceSpec, ids: &[String], blocked: Option<&str>) -> Look {
+fn look_at_one_shot(view: &View<'_>, service: place::Turn<'_>, ids: &[String]) -> Look {
+    let place::Turn { name, spec, .. } = service;
     let key = completion_key(&view.target.deployment, name, view.boot);
     // Never during a way back: an old migrator on a new schema fails exactly when it is needed.
     if view.mode == Mode::Back || view.completed.contains(&key) {
@@ -289,8 +309,8 @@ fn look_at_one_shot(view: &View<'_>, name: &str, spec: &ServiceSpec, ids: &[Stri
             Look::Act(Next::Completed(key))
         }
         RunState::Created | RunState::Exited { .. } => {
-            let turn = place::Turn { name, spec, index: 0, blocked, load: 0, unwell: 0 };
-            place::take_over(view, turn, container).unwrap_or(Look::waits(None, "is to run"))
+            place::take_over(view, place::Turn { load: 0, ..service }, container)
+                .unwrap_or(Look::waits(None, "is to run"))
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct Machine<'a> {
     pub boot: &'a str,
     /// What simultaneous starts may ask of the machine in a cold start, in thousandths of a core.
     pub budget: Millis,
+    /// How many containers the Engine may be starting at one moment in a cold start: its cores.
+    pub calls_at_once: usize,
     /// What starts took in the past.
     pub startups: &'a Startups,
     /// How long the way back stays armed, milliseconds.
@@ -109,6 +111,7 @@ pub fn decide(
             boot: machine.boot,
             startups: machine.startups,
             budget: machine.budget,
+            calls_at_once: machine.calls_at_once,
             mode,
             now,
         })

@@ -37,6 +37,10 @@ pub(crate) fn on_its_way(view: &View<'_>, container: &Container) -> bool {
 
 /// Whether a container that is down may be started now.
 pub(crate) fn may_start(view: &View<'_>, name: &str, spec: &ServiceSpec, container: &Container) -> Option<Look> {
+    if let Some(refusal) = view.runtime.refusal(&container.id).filter(|r| r.until > view.now) {
+        let why = format!("cannot be started, tried again later: {}", refusal.reason);
+        return Some(Look::waits(Some(refusal.until), why));
+    }
     let RunState::Exited { code, out_of_memory } = container.state else { return None };
     let exits = view.runtime.exits(&container.id);
     if exits == 0 {

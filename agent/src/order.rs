@@ -7,7 +7,7 @@ use crate::observed::Millis;
 use crate::spec::Deployment;
 use crate::startups::Startups;
 
-/// Service names, each after all it depends on.
+/// Service names, each after all it depends on; the first that is not well is the one that the whole start waits for.
 pub fn start_order<'a>(deployment: &'a Deployment, startups: &Startups) -> Vec<&'a str> {
     let weights = chains(deployment, startups);
     let mut placed: BTreeSet<&str> = BTreeSet::new();

@@ -21,6 +21,8 @@ pub(crate) struct Turn<'a> {
     pub blocked: Option<&'a str>,
     /// What others that are starting ask of the machine.
     pub load: Millis,
+    /// All that have a longer chain behind them are well: the whole start waits for this one.
+    pub urgent: bool,
     /// Replicas before it that are not well.
     pub unwell: u32,
 }
@@ -34,6 +36,9 @@ pub(crate) fn take_over(view: &View<'_>, turn: Turn<'_>, container: &Container) 
     if !up {
         if let Some(by) = turn.blocked {
             return Some(Look::waits(None, format!("waits for `{by}`")));
+        }
+        if view.runtime.is_starting(&container.id) {
+            return Some(Look::waits(None, "is being started"));
         }
         if let Some(look) = judge::may_start(view, name, spec, container) {
             return Some(look);
@@ -68,11 +73,12 @@ fn place_of(view: &View<'_>, name: &str, index: usize) -> String {
 
 /// Why a replica that could start waits for the others: the machine's cores in a cold start, `parallelism` and `delay` in a rollout.
 fn not_yet(view: &View<'_>, turn: Turn<'_>, container: &Container) -> Option<Look> {
-    let Turn { name, spec, index, load, unwell, .. } = turn;
+    let Turn { name, spec, index, load, urgent, unwell, .. } = turn;
     match view.mode {
         Mode::Back => None,
         Mode::Supervise => {
-            let fits = load == 0 || load + view.startups.demand(name) <= view.budget;
+            let room = urgent || load == 0 || load + view.startups.demand(name) <= view.budget;
+            let fits = room && view.runtime.starting() < view.calls_at_once;
             (!fits).then(|| Look::waits(None, "waits for its turn"))
         }
         Mode::Forward => {

@@ -9,6 +9,8 @@ use landfall_core::backoff::Backoff;
 use crate::observed::{Container, Health, Millis, Observed, RunState};
 use crate::spec::{Deployment, RestartPolicy};
 
+/// Between attempts to start a container that the Engine cannot start.
+const AGAIN: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
 /// No delay between restarts is longer.
 const LONGEST_DELAY: Duration = Duration::from_mins(1);
 /// A container of a service that is in no deployment and was up this long starts again at the first delay.
@@ -22,6 +24,23 @@ pub struct Runtime {
     /// Containers whose swap or start this agent asked for and that count as crashes when they exit.
     watched: BTreeSet<String>,
     no_recreation_until: Millis,
+    /// The Engine has been asked to start them and has not answered.
+    starting: BTreeSet<String>,
+    refusals: BTreeMap<String, StartRefusal>,
+    /// Started by this agent, and not known to be well yet.
+    own_starts: BTreeSet<String>,
+    opened: Vec<String>,
+}
+
+/// The Engine could not start a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartRefusal {
+    /// How often in a row.
+    pub count: u32,
+    /// Not again before.
+    pub until: Millis,
+    /// Its words.
+    pub reason: String,
 }
 
 /// The exits of one container.
@@ -40,11 +59,13 @@ impl Runtime {
         self.gates.retain(|id, _| seen.containers.contains_key(id));
         self.exits.retain(|id, _| seen.containers.contains_key(id));
         self.watched.retain(|id| seen.containers.contains_key(id));
+        self.refusals.retain(|id, _| seen.containers.contains_key(id));
+        self.own_starts.retain(|id| seen.containers.contains_key(id));
         for container in seen.containers.values() {
             if container.runs() {
                 self.watched.insert(container.id.clone());
                 if container.health == Health::Healthy && !self.gate_open(container) {
-                    self.gates.insert(container.id.clone(), now);
+                    self.open_gate(&container.id, now);
                 }
             } else if matches!(container.state, RunState::Exited { .. }) {
                 let exits = self.exits.entry(container.id.clone()).or_default();
@@ -80,19 +101,69 @@ impl Runtime {
     /// The agent started it: an exit from now on counts, however fast it comes.
     pub fn started(&mut self, id: &str) {
         self.watched.insert(id.to_owned());
+        self.own_starts.insert(id.to_owned());
         self.gates.remove(id);
+    }
+
+    /// The Engine is asked to start it, and the answer is not waited for.
+    pub fn start_asked(&mut self, id: &str) {
+        self.starting.insert(id.to_owned());
+        self.started(id);
+    }
+
+    /// The Engine's answer to that.
+    pub fn start_answered(&mut self, id: &str, refused: Option<String>, now: Millis) {
+        self.starting.remove(id);
+        match refused {
+            None => {
+                self.refusals.remove(id);
+            }
+            Some(reason) => {
+                let count = self.refusals.get(id).map_or(0, |r| r.count) + 1;
+                let pause = Millis::try_from(AGAIN.after(count).as_millis()).unwrap_or(Millis::MAX / 2);
+                self.refusals.insert(id.to_owned(), StartRefusal { count, until: now + pause, reason });
+            }
+        }
+    }
+
+    /// Whether the Engine is starting it.
+    pub fn is_starting(&self, id: &str) -> bool {
+        self.starting.contains(id)
+    }
+
+    /// How many the Engine is starting.
+    pub fn starting(&self) -> usize {
+        self.starting.len()
+    }
+
+    /// Why the Engine could not start it the last time.
+    pub fn refusal(&self, id: &str) -> Option<&StartRefusal> {
+        self.refusals.get(id)
     }
 
     /// The agent stopped it on purpose: its exit does not count.
     pub fn stopped_on_purpose(&mut self, id: &str) {
         self.watched.remove(id);
+        self.own_starts.remove(id);
         self.exits.remove(id);
         self.gates.remove(id);
     }
 
     /// A probe of this container passed at `at`.
     pub fn probe_passed(&mut self, id: &str, at: Millis) {
+        self.open_gate(id, at);
+    }
+
+    fn open_gate(&mut self, id: &str, at: Millis) {
         self.gates.insert(id.to_owned(), at);
+        if self.own_starts.remove(id) {
+            self.opened.push(id.to_owned());
+        }
+    }
+
+    /// Containers that this agent started and that turned out well since the last call: their start is over.
+    pub fn take_opened(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.opened)
     }
 
     /// Whether its health check passed since it was started.

@@ -80,6 +80,8 @@ pub struct AppView {
 pub enum Mail {
     /// Something happened to this container.
     Touched(String),
+    /// The Engine's answer to the start of this container: why not, if it could not.
+    Started(String, Option<String>),
     /// The Engine was out of sight.
     Gap,
     /// Its channel file, or the settings, may have changed.

@@ -226,8 +226,14 @@ impl World {
     pub(crate) fn decide(&mut self, candidate: Option<&Candidate>) -> Decision {
         let running = self.state.current().map(|g| g.deployment.clone());
         self.runtime.note(&self.seen, std::mem::take(&mut self.gap), running.as_ref(), self.now);
-        let machine =
-            Machine { app: "web", boot: "boot", budget: self.budget, startups: &self.startups, probation: 300_000 };
+        let machine = Machine {
+            app: "web",
+            boot: "boot",
+            budget: self.budget,
+            calls_at_once: 2,
+            startups: &self.startups,
+            probation: 300_000,
+        };
         decide::decide(machine, &self.state, &self.seen, &self.runtime, candidate, self.now)
     }
 
