@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::decide::PROBATION;
 use crate::engine::{Engine, MachineFacts};
 use crate::shared::{AppView, Shared};
 use crate::state::{AppState, Phase};
-use crate::{socket, status, status_file, watch};
+use crate::{children, socket, status, status_file, watch};
 
 /// The Engine's socket where nothing else is said.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
@@ -42,7 +42,7 @@ pub async fn run(layout: Layout) -> Result<()> {
         let directory = layout.agent();
         tracing::warn!("cannot remove unfinished files below `{}`: {error}", directory.display());
     }
-    let (settings, problem) = settings(&layout)?;
+    let (settings, problem) = settings(&layout).await?;
     let socket = std::env::var(SOCKET_VARIABLE).ok().filter(|v| !v.is_empty());
     let socket = PathBuf::from(socket.as_deref().map_or(DOCKER_SOCKET, |v| v.trim_start_matches("unix://")));
     let plugin = find_plugin().await;
@@ -150,8 +150,8 @@ fn lock(layout: &Layout) -> Result<Flock<std::fs::File>> {
 }
 
 /// The settings on disk, or the last valid ones with what is wrong.
-fn settings(layout: &Layout) -> Result<(Settings, Option<String>)> {
-    match Settings::load(layout) {
+async fn settings(layout: &Layout) -> Result<(Settings, Option<String>)> {
+    match children::settings(layout).await {
         Ok(settings) => {
             landfall_core::publish::write_json(&layout.last_settings(), &settings)?;
             Ok((settings, None))
@@ -170,8 +170,8 @@ fn settings(layout: &Layout) -> Result<(Settings, Option<String>)> {
 }
 
 async fn find_plugin() -> Result<Rc<ComposePlugin>, String> {
-    let own = std::env::current_exe().ok();
-    ComposePlugin::find(own.as_deref()).await.map(Rc::new).map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+    let found = ComposePlugin::find(Some(Path::new(children::OWN_PROGRAM))).await;
+    found.map(Rc::new).map_err(|error| format!("{:#}", anyhow::Error::from(error)))
 }
 
 fn summary(shared: &Shared) -> String {

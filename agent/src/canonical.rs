@@ -56,26 +56,38 @@ impl Project {
 
 /// Reads a project, or says all that is against it. What Compose warned of is added to `warnings` either way.
 pub async fn read(plugin: &ComposePlugin, input: Input<'_>, warnings: &mut Vec<String>) -> Result<Project, Refusal> {
-    let root = input.files.root.clone();
-    Refusal::unless_none(raw_policy::judge(&input.compose, &root))?;
+    let text = text(plugin, &input, warnings).await?;
+    understand(input, &text)
+}
+
+/// The canonical model as text: sources that the translator may see, in Compose's words.
+pub async fn text(plugin: &ComposePlugin, input: &Input<'_>, warnings: &mut Vec<String>) -> Result<String, Refusal> {
+    let root = &input.files.root;
+    Refusal::unless_none(raw_policy::judge(&input.compose, root))?;
     let request = ConfigRequest {
         compose: &input.compose,
-        project: &root,
+        project: root,
         app: input.app,
         profiles: input.profiles,
         vars: input.vars,
     };
-    let translated = match plugin.config(request).await {
-        Ok(translated) => translated,
+    match plugin.config(request).await {
+        Ok(translated) => {
+            warnings.extend(translated.warnings);
+            Ok(translated.text)
+        }
         Err(failure) => {
             if let ConfigFailure::Refused { warnings: said, .. } = &failure {
                 warnings.extend_from_slice(said);
             }
-            return Err(untranslated(&failure));
+            Err(untranslated(&failure))
         }
-    };
-    warnings.extend(translated.warnings);
-    let mut canonical = parse(&translated.text)?;
+    }
+}
+
+/// What that text means here, or all that is against it. Reads the files that it refers to.
+pub fn understand(input: Input<'_>, text: &str) -> Result<Project, Refusal> {
+    let mut canonical = parse(text)?;
     if let Some(images) = input.images {
         override_images(&mut canonical, images)?;
     }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use landfall_core::config::Host;
 use landfall_core::layout::Layout;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Limits, Service};
 use crate::reading::Reading;
 use crate::refusal::{Problem, Rule};
 
 /// What finalising must know of this machine and of the other apps on it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HostContext {
     /// Where content lies.
     pub layout: Layout,

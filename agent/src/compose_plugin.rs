@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use landfall_core::command::{Command, CommandError, Output};
 use landfall_core::ids::{AppName, printable};
+use serde::{Deserialize, Serialize};
 
 /// Where Docker's packages put the plugin, in the order in which the Docker CLI looks.
 const DIRECTORIES: &[&str] = &[
@@ -47,8 +48,8 @@ const WARNING_LENGTH: usize = 300;
 /// A canonical model larger than this is no project.
 const CONFIG_LIMIT: usize = 4 << 20;
 
-/// A Compose plugin that can be used.
-#[derive(Debug, Clone)]
+/// A Compose plugin that can be used. One child tells the next which it is: its version is asked for once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ComposePlugin {
     binary: PathBuf,
     version: String,
@@ -129,6 +130,15 @@ pub enum ComposeFailure {
     NoAnswer(#[from] CommandError),
 }
 
+/// What becomes of it when the one who started it is killed.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// It is killed too: nobody reads on, and it is in no group that the agent would kill.
+    WithParent,
+    /// It goes on to its end: half of its containers are no better than all.
+    ByItself,
+}
+
 /// What `config` is asked to read.
 #[derive(Debug, Clone, Copy)]
 pub struct ConfigRequest<'a> {
@@ -180,6 +190,11 @@ impl ComposePlugin {
         &self.version
     }
 
+    /// Which program it is.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// The canonical model, YAML, variables filled in, of the services whose profile is on. Needs no daemon.
     pub async fn config(&self, request: ConfigRequest<'_>) -> Result<Translated, ConfigFailure> {
         let mut arguments = project_arguments(request.compose, request.project, request.app);
@@ -187,7 +202,7 @@ impl ComposePlugin {
         arguments.push("config".to_owned());
         let mut read: Vec<&Path> = request.compose.iter().map(PathBuf::as_path).collect();
         read.push(request.project);
-        let mut command = self.fenced(&read, CONFIG_CPU_SECONDS).args(arguments);
+        let mut command = self.fenced(&read, CONFIG_CPU_SECONDS, End::WithParent).args(arguments);
         for (name, value) in request.vars {
             command = command.env(name, value);
         }
@@ -228,7 +243,7 @@ impl ComposePlugin {
         arguments.push("--".to_owned());
         arguments.extend(scale.keys().cloned());
         let host = std::env::var(HOST_VARIABLE).unwrap_or_else(|_| DEFAULT_HOST.to_owned());
-        let command = self.fenced(&[directory], PREPARE_CPU_SECONDS).args(arguments);
+        let command = self.fenced(&[directory], PREPARE_CPU_SECONDS, End::ByItself).args(arguments);
         let command = command.env("DOCKER_CONFIG", NO_CONFIG).env("DOCKER_HOST", host).env(GARBAGE.0, GARBAGE.1);
         let output = command.deadline(PREPARE_DEADLINE).run().await?;
         if output.success() {
@@ -237,9 +252,13 @@ impl ComposePlugin {
         Err(ComposeFailure::Failed { code: output.code, stderr: essence(&output.stderr) })
     }
 
-    fn fenced(&self, read: &[&Path], cpu_seconds: u64) -> Command {
+    fn fenced(&self, read: &[&Path], cpu_seconds: u64, end: End) -> Command {
         let Some(fence) = &self.fence else { return Command::new(&self.binary) };
         let mut command = Command::new(fence).arg("fence");
+        match end {
+            End::WithParent => command = command.arg("--with-parent"),
+            End::ByItself => {}
+        }
         for path in read {
             command = command.arg("--read").arg(path);
         }

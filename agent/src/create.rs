@@ -22,7 +22,7 @@ const NAMESPACES: &str = "namespaces.yaml";
 pub async fn create(shared: &Shared, app: &AppName, state: &AppState) -> Result<()> {
     let Some((deployment, creation)) = preparation::wanted(state) else { return Ok(()) };
     let plugin = shared.plugin.borrow().clone().map_err(anyhow::Error::msg)?;
-    let file = shared.compose_file(app, &deployment.id);
+    let file = shared.layout.compose_file(app, &deployment.id);
     if state.recreation.is_some() {
         for spec in creation.scale.keys().filter_map(|service| deployment.services.get(service)) {
             let pull = shared.engine.pull(app, &spec.image);

@@ -1,5 +1,6 @@
 //! The fence around the Compose plugin: `landfall-agent fence --read DIR… --cpu SECONDS --memory BYTES -- PROGRAM ARGS`
-//! limits itself and then becomes PROGRAM. Never code between fork and exec in the daemon: a process of its own needs no unsafe.
+//! limits itself and then becomes PROGRAM; with `--with-parent` it dies with the one who asked. Never code between fork and exec in the
+//! daemon: a process of its own needs no unsafe. The agent's own children ([`crate::child`]) narrow themselves by the same [`confine`].
 //!
 //! The plugin reads what a release says, and a release is untrusted text: it may read the named directories, itself and its libraries, write
 //! nothing, open no TCP port, and use so much CPU and memory. Where the kernel has no Landlock the limits hold alone; the policy on the sources
@@ -15,6 +16,7 @@ use landlock::{
     RulesetCreatedAttr as _,
 };
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
 
 /// What the dynamic loader and the C library need, and nothing of the host's configuration.
 const LIBRARIES: &[&str] = &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/dev/null"];
@@ -28,7 +30,38 @@ struct Fence {
     read: Vec<PathBuf>,
     cpu_seconds: u64,
     memory_bytes: u64,
+    with_parent: bool,
     program: Vec<String>,
+}
+
+/// What a process may still do, for itself and all that it becomes or starts.
+#[derive(Debug)]
+pub struct Confinement<'a> {
+    /// Then it is ended.
+    pub cpu_seconds: u64,
+    /// Of data.
+    pub memory_bytes: u64,
+    /// Programs that it may run.
+    pub run: &'a [&'a Path],
+    /// What it may read, with all below.
+    pub read: &'a [&'a Path],
+    /// Where it may write.
+    pub write: &'a [&'a Path],
+}
+
+/// Narrows this process. It opens no TCP port from here on, whatever it may write.
+pub fn confine(to: &Confinement<'_>) -> anyhow::Result<()> {
+    // One second between the soft limit (SIGXCPU) and the hard one (SIGKILL).
+    limit(Resource::RLIMIT_CPU, to.cpu_seconds, to.cpu_seconds + 1)?;
+    // Data, not address space: Go reserves a gigabyte that it never touches.
+    limit(Resource::RLIMIT_DATA, to.memory_bytes, to.memory_bytes)?;
+    limit(Resource::RLIMIT_CORE, 0, 0)?;
+    restrict(to).context("Landlock")
+}
+
+/// Has the kernel kill this process when its parent dies, also after it became another program.
+pub fn die_with_parent() -> anyhow::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("cannot ask to die with the parent")
 }
 
 /// Runs the fence with the arguments after `fence`; does not return.
@@ -41,8 +74,13 @@ pub fn main(arguments: impl Iterator<Item = String>) -> ! {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Fence> {
-    let mut fence = Fence { read: Vec::new(), cpu_seconds: 0, memory_bytes: 0, program: Vec::new() };
+    let mut fence =
+        Fence { read: Vec::new(), cpu_seconds: 0, memory_bytes: 0, with_parent: false, program: Vec::new() };
     while let Some(argument) = arguments.next() {
+        if argument == "--with-parent" {
+            fence.with_parent = true;
+            continue;
+        }
         let mut value = || arguments.next().with_context(|| format!("`{argument}` needs a value"));
         match argument.as_str() {
             "--read" => fence.read.push(value()?.into()),
@@ -59,12 +97,12 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Fence> {
 }
 
 fn become_program(fence: &Fence) -> anyhow::Result<std::convert::Infallible> {
-    // One second between the soft limit (SIGXCPU) and the hard one (SIGKILL).
-    limit(Resource::RLIMIT_CPU, fence.cpu_seconds, fence.cpu_seconds + 1)?;
-    // Data, not address space: Go reserves a gigabyte that it never touches.
-    limit(Resource::RLIMIT_DATA, fence.memory_bytes, fence.memory_bytes)?;
-    limit(Resource::RLIMIT_CORE, 0, 0)?;
-    restrict(&fence.program[0], &fence.read).context("Landlock")?;
+    if fence.with_parent {
+        die_with_parent()?;
+    }
+    let read: Vec<&Path> = fence.read.iter().map(PathBuf::as_path).collect();
+    let (cpu_seconds, memory_bytes) = (fence.cpu_seconds, fence.memory_bytes);
+    confine(&Confinement { cpu_seconds, memory_bytes, run: &[Path::new(&fence.program[0])], read: &read, write: &[] })?;
     let arguments: Vec<CString> =
         fence.program.iter().map(|a| CString::new(a.as_bytes())).collect::<Result<_, _>>().context("an argument")?;
     let program = CString::new(Path::new(&fence.program[0]).as_os_str().as_bytes())?;
@@ -75,18 +113,21 @@ fn limit(resource: Resource, soft: u64, hard: u64) -> anyhow::Result<()> {
     setrlimit(resource, soft, hard).with_context(|| format!("cannot set {resource:?}"))
 }
 
-fn restrict(program: &str, read: &[PathBuf]) -> anyhow::Result<()> {
+fn restrict(to: &Confinement<'_>) -> anyhow::Result<()> {
     let abi = ABI::V5;
     let ruleset = Ruleset::default().handle_access(AccessFs::from_all(abi))?;
     // No rule allows a port: the plugin speaks to Docker's socket or to nobody.
     let mut ruleset = ruleset.handle_access(AccessNet::from_all(abi))?.create()?;
-    let run = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute;
     let look = AccessFs::ReadFile | AccessFs::ReadDir;
-    for path in std::iter::once(program).chain(LIBRARIES.iter().copied()) {
-        ruleset = allow(ruleset, Path::new(path), run)?;
+    let libraries = LIBRARIES.iter().map(Path::new);
+    for path in to.run.iter().copied().chain(libraries) {
+        ruleset = allow(ruleset, path, look | AccessFs::Execute)?;
     }
-    for path in read {
+    for path in to.read {
         ruleset = allow(ruleset, path, look)?;
+    }
+    for path in to.write {
+        ruleset = allow(ruleset, path, look | AccessFs::from_write(abi))?;
     }
     ruleset.restrict_self()?;
     Ok(())
@@ -117,6 +158,8 @@ mod tests {
         assert_eq!(fence.read, [PathBuf::from("/a"), PathBuf::from("/b")]);
         assert_eq!((fence.cpu_seconds, fence.memory_bytes), (10, 4096));
         assert_eq!(fence.program, ["/bin/x", "--cpu", "1"]);
+        assert!(!fence.with_parent);
+        assert!(parse(words("--with-parent --cpu 1 --memory 1 -- x")).unwrap().with_parent);
     }
 
     #[test]

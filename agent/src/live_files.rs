@@ -15,7 +15,7 @@ use crate::state::{AppState, Phase};
 pub fn publish_current(shared: &Shared, app: &AppName, state: &AppState, candidate: Option<&Candidate>) -> Result<()> {
     let Some(live) = &state.live else { return Ok(()) };
     // An adopted project has no file of ours; its own stands where it stood.
-    let Ok(text) = std::fs::read(shared.compose_file(app, &live.deployment.id)) else { return Ok(()) };
+    let Ok(text) = std::fs::read(shared.layout.compose_file(app, &live.deployment.id)) else { return Ok(()) };
     let path = shared.layout.agent_app(app).join("current/compose.yaml");
     if std::fs::read(&path).ok().as_ref() != Some(&text) {
         landfall_core::publish::write(&path, &text, 0o640)?;

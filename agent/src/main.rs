@@ -4,13 +4,21 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use landfall_agent::children::Job;
+use landfall_agent::{child, fence};
 use landfall_core::{daemon, journal};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    // The fenced child is this program again: it narrows itself, then becomes the Compose plugin.
-    if arguments.first().is_some_and(|a| a == "fence") {
-        landfall_agent::fence::main(arguments.into_iter().skip(1).map(|a| a.to_string_lossy().into_owned()));
+    // This program again, for a moment: the fence narrows itself and becomes the Compose plugin, the others answer one question.
+    match arguments.first().and_then(|word| word.to_str()) {
+        Some("fence") => fence::main(arguments.into_iter().skip(1).map(|a| a.to_string_lossy().into_owned())),
+        Some(word) => {
+            if let Some(job) = Job::named(word) {
+                return child::main(job);
+            }
+        }
+        None => {}
     }
     journal::init("landfall-agent");
     daemon::exit(run(arguments))

@@ -3,6 +3,7 @@
 //! on it are replaced like any other change. The old network stays as long as there is a way back to it.
 
 use landfall_core::ids::AppName;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::model::Network;
@@ -14,7 +15,7 @@ use crate::spec_hash;
 const NAME_DIGITS: usize = 8;
 
 /// A network that is in use: its name and what it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveNetwork {
     /// Its real name.
     pub name: String,

@@ -1,23 +1,24 @@
 //! Preflight: everything that can be known and fetched before anything is touched. A failure here leaves what serves as
-//! it is, and quarantines nothing.
+//! it is, and quarantines nothing. What reads the release runs in children ([`children`]); here they are asked in order, and the
+//! Engine is asked for images.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::rc::Rc;
 
 use futures_util::future::{Either, join_all, select, try_join_all};
-use landfall_core::contract::{self, Read, StagedRelease, StagedSource};
 use landfall_core::ids::{AppName, ReleaseId};
+use serde::{Deserialize, Serialize};
 
 use crate::caps::HostContext;
+use crate::children::{self, Files, Question, ToFinalise, ToTranslate};
 use crate::networks::LiveNetwork;
 use crate::shared::Shared;
 use crate::spec::Deployment;
-use crate::translate::{self, ImageFacts, Refusal};
-use crate::{early_images, raw_policy};
+use crate::translate::{ImageFacts, Refusal};
 
 /// Why a release does not get past preflight.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Stop {
     /// Trying again without a change does not help.
     #[error("{0}")]
@@ -54,28 +55,6 @@ impl From<Refusal> for Stop {
     }
 }
 
-/// Reads a staged release.
-pub fn staged(shared: &Shared, app: &AppName, id: &ReleaseId) -> Result<StagedRelease, Stop> {
-    let path = shared.layout.release(app, id).join("release.json");
-    match contract::read::<StagedRelease>(&path) {
-        Read::Found(staged) => Ok(staged),
-        Read::Absent => Err(Stop::Later(format!("release {} is not staged at `{}`", id.short(), path.display()))),
-        Read::NewerFormat(format) => Err(Stop::Later(format!(
-            "release {} was staged in format {format}, newer than this agent reads: update landfall-agent",
-            id.short()
-        ))),
-        Read::Garbled(why) => Err(Stop::Later(format!("release {} is garbled ({why})", id.short()))),
-    }
-}
-
-/// Images whose download need not wait for the translation.
-fn early_images(shared: &Shared, app: &AppName, staged: &StagedRelease, profiles: &[String]) -> BTreeSet<String> {
-    let StagedSource::Bundle { compose, .. } = &staged.source else { return BTreeSet::new() };
-    let directory = shared.layout.release(app, &staged.release).join("compose");
-    let documents = compose.iter().filter_map(|name| raw_policy::read_documents(&directory.join(name), name).ok());
-    early_images::of(&documents.flatten().collect::<Vec<_>>(), profiles)
-}
-
 /// What preflight found.
 #[derive(Debug)]
 pub struct Examined {
@@ -99,7 +78,6 @@ async fn examine(
     touch: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Deployment, Stop> {
-    let staged = staged(&shared, &app, &id)?;
     let settings = shared.settings();
     let app_settings = settings.apps.get(&app).ok_or_else(|| {
         Stop::Refused(format!("app `{app}` is no longer in landfall.yaml: put it back to release it again"))
@@ -109,24 +87,35 @@ async fn examine(
         let facts = shared.engine.machine().await?;
         shared.machine.replace(facts);
     }
-    let early = if touch { early_images(&shared, &app, &staged, &app_settings.profiles) } else { BTreeSet::new() };
-    let project = {
-        let (layout, host) = (&shared.layout, &settings.host);
-        let canonical = translate::canonicalise(&plugin, layout, &staged, &app, app_settings, host, warnings);
+    let question = Question {
+        layout: shared.layout.clone(),
+        app: app.clone(),
+        release: id,
+        settings: app_settings.clone(),
+        host: settings.host.clone(),
+    };
+    let to_translate = ToTranslate { question: question.clone(), plugin: plugin.as_ref().clone() };
+    let translation = {
+        let translation = children::translate(&to_translate);
         // What cannot be fetched now is asked for again below, and said there.
-        let fetches = join_all(early.iter().map(|image| shared.engine.pull(&app, image)));
-        match select(pin!(canonical), pin!(fetches)).await {
-            // A refusal lets go of the downloads.
-            Either::Left((project, fetches)) => {
-                let project = project?;
-                fetches.await;
-                project
+        let fetches = async {
+            let early = if touch { children::images(&question).await } else { BTreeSet::new() };
+            join_all(early.iter().map(|image| shared.engine.pull(&app, image))).await
+        };
+        match select(pin!(translation), pin!(fetches)).await {
+            Either::Left((translation, fetches)) => {
+                // A refusal lets go of the downloads.
+                if translation.result.is_ok() {
+                    fetches.await;
+                }
+                translation
             }
-            Either::Right((_, canonical)) => canonical.await?,
+            Either::Right((_, translation)) => translation.await,
         }
     };
-    let references: BTreeSet<String> = project.images().into_values().collect();
-    let fetches = references.into_iter().map(|reference| {
+    warnings.extend(translation.warnings);
+    let model = translation.result?;
+    let fetches = model.images.into_iter().map(|reference| {
         let (shared, app) = (&shared, &app);
         async move {
             let facts = image_facts(shared, app, &reference, touch).await;
@@ -146,24 +135,9 @@ async fn examine(
         handed_volumes: handed_volumes(&shared, &app),
         live_networks: live_networks(&shared, &app),
     };
-    let done = translate::finalise(&project, &images, &context)?;
-    let live = shared.views.borrow().get(&app).and_then(|v| v.state.live.clone());
-    if let Some(live) = live {
-        same_volumes(&live.deployment, &done.deployment)?;
-        same_networks(&live.deployment, &done.deployment)?;
-    }
-    if touch {
-        let io =
-            |error: std::io::Error| Stop::Later(format!("cannot write what release {} needs: {error}", id.short()));
-        for (path, bytes, mode) in &done.files {
-            if !path.exists() {
-                landfall_core::publish::write(path, bytes, *mode).map_err(io)?;
-            }
-        }
-        let path = shared.compose_file(&app, &done.deployment.id);
-        landfall_core::publish::write(&path, done.compose_yaml.as_bytes(), 0o640).map_err(io)?;
-    }
-    Ok(done.deployment)
+    let live = shared.views.borrow().get(&app).and_then(|v| v.state.live.as_ref().map(|live| live.deployment.clone()));
+    let files = if touch { Files::Write } else { Files::Leave };
+    children::finalise(&ToFinalise { question, text: model.text, images, context, live, files }).await
 }
 
 async fn image_facts(shared: &Shared, app: &AppName, reference: &str, touch: bool) -> anyhow::Result<ImageFacts> {
@@ -199,30 +173,4 @@ fn live_networks(shared: &Shared, app: &AppName) -> BTreeMap<String, LiveNetwork
     networks
         .map(|(name, spec)| (spec.key.clone(), LiveNetwork { name: name.clone(), hash: spec.hash.clone() }))
         .collect()
-}
-
-/// A changed definition gets a network of another name, unless the file itself says the name.
-fn same_networks(live: &Deployment, next: &Deployment) -> Result<(), Stop> {
-    let changed = |name: &&String| live.networks.get(*name).is_some_and(|old| old.hash != next.networks[*name].hash);
-    next.networks.keys().find(changed).map_or(Ok(()), |name| {
-        Err(Stop::Refused(format!(
-            "network `{name}`: its definition changed, and Docker cannot change a network that is in use: remove `name:`, \
-             so that the new network can have a name of its own, or publish the old definition"
-        )))
-    })
-}
-
-/// A changed volume definition cannot be applied to a volume that has data: refused before anything is touched.
-fn same_volumes(live: &Deployment, next: &Deployment) -> Result<(), Stop> {
-    for (name, volume) in &next.volumes {
-        if let Some(old) = live.volumes.get(name)
-            && old.hash != volume.hash
-        {
-            return Err(Stop::Refused(format!(
-                "volume `{name}`: its definition changed, and Docker cannot change a volume that has data: give the new \
-                 definition another name and move the data, or publish the old definition"
-            )));
-        }
-    }
-    Ok(())
 }

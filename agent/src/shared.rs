@@ -119,11 +119,6 @@ impl Shared {
         services.map(|s| s.memory.saturating_mul(u64::from(s.replicas))).sum()
     }
 
-    /// Where the compose file of a deployment lies.
-    pub fn compose_file(&self, app: &AppName, deployment: &landfall_core::ids::DeploymentId) -> PathBuf {
-        self.layout.agent_app(app).join("deployments").join(deployment.as_str()).join("compose.yaml")
-    }
-
     /// Sends mail to every app.
     pub fn tell_all(&self, mail: impl Fn() -> Mail) {
         for mailbox in self.mailboxes.borrow().values() {

@@ -9,10 +9,11 @@ use landfall_core::config::{App, Host};
 use landfall_core::contract::{StagedRelease, StagedSource};
 use landfall_core::ids::{AppName, deployment_id, release_id_of_images, sha256_hex};
 use landfall_core::layout::Layout;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use crate::canonical::Project;
-use crate::canonical::{self, Input};
+use crate::canonical;
+pub use crate::canonical::{Input, Project, text, understand};
 pub use crate::caps::HostContext;
 use crate::caps::{self, Caps, Room, Share};
 use crate::compose_plugin::ComposePlugin;
@@ -28,7 +29,7 @@ use crate::updates::{self, Updates};
 use crate::{graph, networks, spec_hash, yaml};
 
 /// What is known of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageFacts {
     /// `repository@sha256:…`.
     pub pinned: String,
@@ -57,6 +58,17 @@ pub async fn canonicalise(
     host: &Host,
     warnings: &mut Vec<String>,
 ) -> Result<Project, Refusal> {
+    canonical::read(plugin, input(layout, staged, app, settings, host), warnings).await
+}
+
+/// What a staged release is read from.
+pub fn input<'a>(
+    layout: &Layout,
+    staged: &'a StagedRelease,
+    app: &'a AppName,
+    settings: &'a App,
+    host: &'a Host,
+) -> Input<'a> {
     let release_directory = layout.release(app, &staged.release);
     let (compose, files, images) = match &staged.source {
         StagedSource::Bundle { compose, files } => {
@@ -70,7 +82,7 @@ pub async fn canonicalise(
     };
     let release = staged.release.clone();
     let (profiles, vars) = (settings.profiles.as_slice(), &settings.vars);
-    canonical::read(plugin, Input { compose, files, images, app, release, profiles, vars, host }, warnings).await
+    Input { compose, files, images, app, release, profiles, vars, host }
 }
 
 /// What the release becomes on this machine. `images` by reference as the release writes it.

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use landfall_core::backoff::Backoff;
-use landfall_core::config::{Settings, config_files};
+use landfall_core::config::config_files;
 use landfall_core::directory_watch::{Change, DirectoryWatch};
 use landfall_core::ids::printable;
 use landfall_core::journal::event;
 
+use crate::children::{self, Unsettled};
 use crate::clock::now;
 use crate::engine_end;
 use crate::shared::{Mail, Shared};
@@ -40,16 +41,18 @@ pub async fn channels(shared: Rc<Shared>) {
 
 /// Follows the settings on disk. A mistake keeps those in force and is said once.
 pub async fn settings(shared: Rc<Shared>, mut on_new_app: impl FnMut()) {
-    let mut stamp = stamp_of(&shared);
+    // Those that were not read at the start may only have met a busy machine.
+    let mut stamp = shared.settings_problem.borrow().is_none().then(|| stamp_of(&shared));
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let now = stamp_of(&shared);
+        let now = Some(stamp_of(&shared));
         if now == stamp {
             continue;
         }
         stamp = now;
+        let read = children::settings(&shared.layout).await;
         shared.changed.notify_one();
-        match Settings::load(&shared.layout) {
+        match read {
             Ok(settings) => {
                 shared.settings_problem.replace(None);
                 if **shared.settings.borrow() == settings {
@@ -65,12 +68,19 @@ pub async fn settings(shared: Rc<Shared>, mut on_new_app: impl FnMut()) {
                 shared.tell_all(|| Mail::Look);
             }
             Err(error) => {
+                match error {
+                    Unsettled::Invalid(_) => {}
+                    // Nothing is known of the files: the next look asks again.
+                    Unsettled::NoAnswer(_) => stamp = None,
+                }
                 let text = printable(&error.to_string(), 600);
-                tracing::warn!(
-                    MESSAGE_ID = event::SETTINGS_INVALID,
-                    "the settings have a mistake, the last valid ones stay in force: {text}"
-                );
-                shared.settings_problem.replace(Some(format!("settings not read: {text}")));
+                let problem = Some(format!("settings not read: {text}"));
+                if shared.settings_problem.replace(problem.clone()) != problem {
+                    tracing::warn!(
+                        MESSAGE_ID = event::SETTINGS_INVALID,
+                        "the settings have a mistake, the last valid ones stay in force: {text}"
+                    );
+                }
             }
         }
     }

@@ -3,10 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::ids::{AppName, ReleaseId};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AppName, DeploymentId, ReleaseId};
 
 /// The tree under a root, `/` on a VM.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Layout {
     root: PathBuf,
 }
@@ -94,6 +97,11 @@ impl Layout {
     /// Compose files the agent wrote for an app: `current/compose.yaml` starts what is live by a plain `docker compose up -d`.
     pub fn agent_app(&self, app: &AppName) -> PathBuf {
         self.agent().join("apps").join(app.as_str())
+    }
+
+    /// What creates the containers of a deployment.
+    pub fn compose_file(&self, app: &AppName, deployment: &DeploymentId) -> PathBuf {
+        self.agent_app(app).join("deployments").join(deployment.as_str()).join("compose.yaml")
     }
 
     /// The write-ahead ledger of an app, JSON lines.
