@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,11 +13,10 @@ use landfall_core::ids::{AppName, printable};
 use landfall_core::journal::event;
 use landfall_core::layout::Layout;
 use nix::fcntl::{Flock, FlockArg};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OnceCell, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::app_loop::AppLoop;
-use crate::compose_plugin::ComposePlugin;
 use crate::decide::PROBATION;
 use crate::engine::{Engine, MachineFacts};
 use crate::shared::{AppView, Shared};
@@ -45,10 +44,6 @@ pub async fn run(layout: Layout) -> Result<()> {
     let (settings, problem) = settings(&layout).await?;
     let socket = std::env::var(SOCKET_VARIABLE).ok().filter(|v| !v.is_empty());
     let socket = PathBuf::from(socket.as_deref().map_or(DOCKER_SOCKET, |v| v.trim_start_matches("unix://")));
-    let plugin = find_plugin().await;
-    if let Err(why) = &plugin {
-        tracing::error!("no release can be rolled out: {why}");
-    }
     let probation = std::env::var(PROBATION_VARIABLE).ok().and_then(|v| v.parse().ok()).unwrap_or(PROBATION);
     let shared = Rc::new(Shared {
         layout,
@@ -57,7 +52,7 @@ pub async fn run(layout: Layout) -> Result<()> {
         settings: RefCell::new(Rc::new(settings)),
         settings_epoch: Cell::new(1),
         settings_problem: RefCell::new(problem),
-        plugin: RefCell::new(plugin),
+        plugin: OnceCell::new(),
         machine: RefCell::new(MachineFacts::default()),
         engine_problem: RefCell::new(None),
         boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
@@ -73,6 +68,7 @@ pub async fn run(layout: Layout) -> Result<()> {
         tokio::task::spawn_local(socket::serve(Rc::clone(&shared), listener)),
         tokio::task::spawn_local(watch::channels(Rc::clone(&shared))),
         tokio::task::spawn_local(watch::engine(Rc::clone(&shared))),
+        tokio::task::spawn_local(look_for_compose(Rc::clone(&shared))),
         tokio::task::spawn_local(status_file::keep(Rc::clone(&shared))),
     ];
     let (again, all) = (Rc::clone(&shared), Rc::clone(&loops));
@@ -169,9 +165,11 @@ async fn settings(layout: &Layout) -> Result<(Settings, Option<String>)> {
     }
 }
 
-async fn find_plugin() -> Result<Rc<ComposePlugin>, String> {
-    let found = ComposePlugin::find(Some(Path::new(children::OWN_PROGRAM))).await;
-    found.map(Rc::new).map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+/// Beside all else: a stack that is down does not wait for a program that only releases need.
+async fn look_for_compose(shared: Rc<Shared>) {
+    if let Err(why) = shared.plugin().await {
+        tracing::error!("no release can be rolled out: {why}");
+    }
 }
 
 fn summary(shared: &Shared) -> String {

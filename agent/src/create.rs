@@ -21,7 +21,7 @@ const NAMESPACES: &str = "namespaces.yaml";
 /// Creates them: first all that stand for themselves, then those that join a namespace of one of the first.
 pub async fn create(shared: &Shared, app: &AppName, state: &AppState) -> Result<()> {
     let Some((deployment, creation)) = preparation::wanted(state) else { return Ok(()) };
-    let plugin = shared.plugin.borrow().clone().map_err(anyhow::Error::msg)?;
+    let plugin = shared.plugin().await.map_err(anyhow::Error::msg)?;
     let file = shared.layout.compose_file(app, &deployment.id);
     if state.recreation.is_some() {
         for spec in creation.scale.keys().filter_map(|service| deployment.services.get(service)) {

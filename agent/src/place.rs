@@ -6,6 +6,7 @@ use crate::converge::{Look, Mode, Next, Step, View};
 use crate::judge::{self, Judged};
 use crate::observed::{Container, Millis, RunState};
 use crate::spec::{Order, ServiceSpec};
+use crate::startups;
 
 /// The grace period of a container whose service is no longer known, seconds: Docker's own.
 pub(crate) const STRANGERS_GRACE: i64 = 10;
@@ -77,8 +78,10 @@ fn not_yet(view: &View<'_>, turn: Turn<'_>, container: &Container) -> Option<Loo
     match view.mode {
         Mode::Back => None,
         Mode::Supervise => {
-            let room = urgent || load == 0 || load + view.startups.demand(name) <= view.budget;
-            let fits = room && view.runtime.starting() < view.calls_at_once;
+            let calls = view.runtime.starting();
+            let asks = startups::calls(calls + 1) + view.startups.demand(name);
+            let room = urgent || (load == 0 && calls == 0) || load + asks <= view.budget;
+            let fits = room && calls < view.calls_at_once;
             (!fits).then(|| Look::waits(None, "waits for its turn"))
         }
         Mode::Forward => {

@@ -82,7 +82,7 @@ async fn examine(
     let app_settings = settings.apps.get(&app).ok_or_else(|| {
         Stop::Refused(format!("app `{app}` is no longer in landfall.yaml: put it back to release it again"))
     })?;
-    let plugin = shared.plugin.borrow().clone().map_err(Stop::Later)?;
+    let plugin = shared.plugin().await.map_err(Stop::Later)?;
     if shared.machine.borrow().memory == 0 {
         let facts = shared.engine.machine().await?;
         shared.machine.replace(facts);

@@ -32,7 +32,7 @@ pub async fn status(shared: &Shared, memory: Memory) -> Status {
     problems.extend(engine_problem.or_else(|| (!engine_answers).then(engine_hangs)));
     let ask = engine_answers && memory == Memory::Asked;
     let until = ask.then(|| tokio::time::Instant::now() + PATIENCE);
-    problems.extend(shared.plugin.borrow().as_ref().err().cloned());
+    problems.extend(shared.plugin.get().and_then(|found| found.as_ref().err().cloned()));
     problems.extend(shared.settings_problem.borrow().clone());
     let views = shared.views.borrow().clone();
     let mut apps = Vec::new();
