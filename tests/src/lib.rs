@@ -18,7 +18,7 @@
 //! | [`process`] | child processes with a log file |
 //! | [`tracer`], [`points`] | a process killed at a chosen system call |
 //! | [`tour`], [`docker_restart`] | what `make try` shows |
-//! | [`bench`] | the numbers of `make bench` |
+//! | [`mod@bench`] | the numbers of `make bench` |
 //! | [`suite`] | one test: its VM, its report on failure |
 //! | [`wait`], [`ports`], [`programs`], [`clean`] | small things |
 
