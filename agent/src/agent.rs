@@ -41,7 +41,11 @@ pub async fn run(layout: Layout) -> Result<()> {
         let directory = layout.agent();
         tracing::warn!("cannot remove unfinished files below `{}`: {error}", directory.display());
     }
-    let (settings, problem) = settings(&layout).await?;
+    let mut stop = std::pin::pin!(daemon.shutdown());
+    let (settings, problem) = tokio::select! {
+        read = settings(&layout) => read?,
+        () = &mut stop => return Ok(()),
+    };
     let socket = std::env::var(SOCKET_VARIABLE).ok().filter(|v| !v.is_empty());
     let socket = PathBuf::from(socket.as_deref().map_or(DOCKER_SOCKET, |v| v.trim_start_matches("unix://")));
     let probation = std::env::var(PROBATION_VARIABLE).ok().and_then(|v| v.parse().ok()).unwrap_or(PROBATION);
@@ -74,7 +78,6 @@ pub async fn run(layout: Layout) -> Result<()> {
     let (again, all) = (Rc::clone(&shared), Rc::clone(&loops));
     helpers.push(tokio::task::spawn_local(watch::settings(Rc::clone(&shared), move || start_apps(&again, &all))));
     daemon.ready();
-    let mut stop = std::pin::pin!(daemon.shutdown());
     loop {
         daemon.pet(BEAT * 6);
         // One that could not be opened is tried again; for all others this finds their loop.

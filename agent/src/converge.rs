@@ -260,7 +260,7 @@ fn look(view: &View<'_>, service: place::Turn<'_>) -> Look {
         }
         match judge::judge(view, container) {
             Judged::Well => {
-                if let Some(look) = place::retire_replaced(view, turn) {
+                if let Some(look) = place::retire_replaced(view, turn, container) {
                     return look;
                 }
             }

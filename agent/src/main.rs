@@ -28,5 +28,8 @@ fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     let layout = daemon::layout(arguments, std::env::var_os(daemon::ROOT_VARIABLE))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    tokio::task::LocalSet::new().block_on(&runtime, landfall_agent::agent::run(layout))
+    let done = tokio::task::LocalSet::new().block_on(&runtime, landfall_agent::agent::run(layout));
+    // What still runs beside it is not waited for: a service manager that asked for the end gets it.
+    runtime.shutdown_background();
+    done
 }

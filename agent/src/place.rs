@@ -11,6 +11,11 @@ use crate::startups;
 /// The grace period of a container whose service is no longer known, seconds: Docker's own.
 pub(crate) const STRANGERS_GRACE: i64 = 10;
 
+/// With start-first: how long the old container serves on beside the new one that is well, milliseconds. Whoever was sent to the new
+/// address before it answered (Docker's name server names a container some 40 ms before its network is up, measured on Engine
+/// 26.1) turns to the old one when that attempt has timed out.
+const DRAIN: Millis = 2000;
+
 /// Whose turn it is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Turn<'a> {
@@ -156,10 +161,14 @@ fn grace_of(spec: &ServiceSpec) -> i64 {
     i64::try_from(spec.stop_grace.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// The old container whose place this replica, now well, took with start-first.
-pub(crate) fn retire_replaced(view: &View<'_>, turn: Turn<'_>) -> Option<Look> {
+/// The old container whose place this replica, now well, took with start-first: stopped when it had time to drain.
+pub(crate) fn retire_replaced(view: &View<'_>, turn: Turn<'_>, new: &Container) -> Option<Look> {
     let spare = format!("{}-prev", place_of(view, turn.name, turn.index));
     let old = others(view, turn.name).find(|c| c.runs() && c.name.starts_with(&spare))?;
+    let due = view.runtime.well_since(new).unwrap_or(view.now) + DRAIN;
+    if view.mode == Mode::Forward && due > view.now {
+        return Some(Look::waits(Some(due), "lets the old container end what it was asked"));
+    }
     Some(Look::Act(Next::Do(stop(old, turn.spec))))
 }
 

@@ -187,7 +187,7 @@ impl Vm {
     /// Starts the agent again with another length of probation.
     pub fn restart_agent_with_probation(&mut self, probation: Duration) -> Result<()> {
         self.probation = Some(probation);
-        self.stop_agent()?;
+        self.kill_agent()?;
         self.start_agent()
     }
 
