@@ -24,7 +24,7 @@ use crate::preflight::Stop;
 use crate::probers::{Passed, Probers};
 use crate::release_watch::ReleaseWatch;
 use crate::runtime::Runtime;
-use crate::shared::{AppView, Intent, Mail, Shared};
+use crate::shared::{AppView, AskedStart, Intent, Mail, Shared};
 use crate::startups::{self, StartUp, Startups};
 use crate::state::{AppState, Phase};
 use crate::{create, damage, intents, live_files, outcome, preparation, report};
@@ -215,7 +215,7 @@ impl AppLoop {
         }
         self.probers.stop(id);
         if matches!(step, Step::Start { .. }) && outage::at_rest(&self.state) {
-            self.start_beside(step.clone(), id.clone());
+            self.start_beside(step.clone(), AskedStart { id: id.clone(), service: service.to_owned(), fresh });
             return Ok(());
         }
         self.look.touch(id.clone());
@@ -242,24 +242,23 @@ impl AppLoop {
     }
 
     /// Where nothing rolls, starts do not wait for each other: the answer comes as mail.
-    fn start_beside(&mut self, step: Step, id: String) {
-        self.runtime.start_asked(&id);
+    fn start_beside(&mut self, step: Step, start: AskedStart) {
+        self.runtime.start_asked(&start.id);
         let engine = self.shared.engine.clone();
         let mailbox = self.shared.mailboxes.borrow().get(&self.app).cloned();
         tokio::task::spawn_local(async move {
             let refused = engine.execute(&step).await.err().map(|error| format!("{error:#}"));
             // A loop that is gone needs no mail.
-            let _ = mailbox.map(|mailbox| mailbox.send(Mail::Started(id, refused)));
+            let _ = mailbox.map(|mailbox| mailbox.send(Mail::Started(start, refused)));
         });
     }
 
-    fn start_answered(&mut self, id: &str, refused: Option<String>) {
-        let known = self.look.last().containers.get(id);
-        let (service, fresh) = known.map_or((String::new(), true), |c| (c.service.clone(), c.started_at == 0));
-        self.look.touch(id.to_owned());
+    fn start_answered(&mut self, start: &AskedStart, refused: Option<String>) {
+        let AskedStart { id, service, fresh } = start;
+        self.look.touch(id.clone());
         if let Some(why) = &refused {
             tracing::warn!(LANDFALL_APP = %self.app, LANDFALL_SERVICE = %service, "`{service}` cannot be started, trying again: {why}");
-        } else if let Err(error) = self.was_started(id, &service, fresh) {
+        } else if let Err(error) = self.was_started(id, service, *fresh) {
             tracing::warn!(LANDFALL_APP = %self.app, "cannot write the history: {error:#}");
         }
         self.runtime.start_answered(id, refused, now());
@@ -481,7 +480,7 @@ impl AppLoop {
     fn take_quick(&mut self, mail: Mail) -> Option<Mail> {
         match mail {
             Mail::Touched(id) => self.look.touch(id),
-            Mail::Started(id, refused) => self.start_answered(&id, refused),
+            Mail::Started(start, refused) => self.start_answered(&start, refused),
             Mail::Gap => {
                 self.gap = true;
                 self.look.forget();

@@ -105,10 +105,9 @@ impl Runtime {
         self.gates.remove(id);
     }
 
-    /// The Engine is asked to start it, and the answer is not waited for.
+    /// The Engine is asked to start it, and the answer is not waited for; beside [`Self::started`].
     pub fn start_asked(&mut self, id: &str) {
         self.starting.insert(id.to_owned());
-        self.started(id);
     }
 
     /// The Engine's answer to that.

@@ -81,14 +81,25 @@ pub struct AppView {
 pub enum Mail {
     /// Something happened to this container.
     Touched(String),
-    /// The Engine's answer to the start of this container: why not, if it could not.
-    Started(String, Option<String>),
+    /// The Engine's answer to a start: why not, if it could not.
+    Started(AskedStart, Option<String>),
     /// The Engine was out of sight.
     Gap,
     /// Its channel file, or the settings, may have changed.
     Look,
     /// An operator's word; the answer says what was done, or code, message and next step.
     Intent(Intent, oneshot::Sender<Result<String, landfall_core::protocol::Failure>>),
+}
+
+/// A container that the Engine was asked to start, as it was then: its events may be seen before the answer.
+#[derive(Debug, Clone)]
+pub struct AskedStart {
+    /// Which.
+    pub id: String,
+    /// Of which service.
+    pub service: String,
+    /// It had never run before.
+    pub fresh: bool,
 }
 
 /// An operator's word to one app.
