@@ -462,7 +462,8 @@ impl AppLoop {
             Some(cpu) => {
                 let Some(well) = self.runtime.well_since(container) else { return };
                 let start = StartUp { took: well - passed.started_at, cpu };
-                self.startups_are_news |= self.startups.learn(&container.service, start);
+                self.startups.learn(&container.service, start);
+                self.startups_are_news = true;
             }
         }
     }

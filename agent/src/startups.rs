@@ -38,17 +38,14 @@ pub struct Startups {
 
 impl Startups {
     /// Takes in a start. A fast one counts at once, for a busy machine only makes starts slower; a slower one moves what is
-    /// remembered by an eighth. True where that is news worth keeping.
-    pub fn learn(&mut self, service: &str, new: StartUp) -> bool {
+    /// remembered by an eighth.
+    pub fn learn(&mut self, service: &str, new: StartUp) {
         let old = self.services.get(service).copied();
         let mixed = old.map_or(new, |old| StartUp {
             took: new.took.min(old.took + (new.took - old.took) / SLOWLY),
             cpu: i64::midpoint(old.cpu, new.cpu),
         });
         self.services.insert(service.to_owned(), mixed);
-        old.is_none_or(|old| {
-            (mixed.took - old.took).abs() * 10 > old.took || (mixed.cpu - old.cpu).abs() * 10 > old.cpu
-        })
     }
 
     /// How long it is expected to take, milliseconds; none where it was never seen.
@@ -103,11 +100,11 @@ mod tests {
     fn the_unknown_asks_for_a_core_and_the_known_for_what_it_used() {
         let mut startups = Startups::default();
         assert_eq!((startups.took("api"), startups.demand("api")), (1000, 1000));
-        assert!(startups.learn("api", StartUp { took: 2000, cpu: 100 }));
+        startups.learn("api", StartUp { took: 2000, cpu: 100 });
         assert_eq!((startups.took("api"), startups.demand("api")), (2000, 50));
-        assert!(!startups.learn("api", StartUp { took: 2100, cpu: 105 }), "no news");
+        startups.learn("api", StartUp { took: 2100, cpu: 105 });
         assert_eq!(startups.took("api"), 2012, "a slower start may be a busy machine");
-        assert!(startups.learn("api", StartUp { took: 1000, cpu: 100 }));
+        startups.learn("api", StartUp { took: 1000, cpu: 100 });
         assert_eq!(startups.took("api"), 1000);
     }
 

@@ -129,16 +129,15 @@ impl Answers {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use landfall_sample::http::{self, Response};
 
     use super::*;
+    use crate::ports;
     use crate::wait::eventually;
 
     /// A server whose `/` behaves as the sample's api: every third answer is 503, the first takes over a second.
     fn server() -> String {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = ports::free().unwrap();
         let count = AtomicU32::new(0);
         let answer = move || match count.fetch_add(1, Ordering::SeqCst) {
             0 => {

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use landfall_tests::ports;
 use serde_json::{Value, json};
 
 /// For the registry to listen.
@@ -36,8 +37,7 @@ impl Registry {
 
     fn serve(closed: bool) -> Self {
         let storage = tempfile::tempdir().expect("a directory");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let host = format!("127.0.0.1:{port}");
+        let host = format!("127.0.0.1:{}", ports::free().expect("a free port"));
         let config = storage.path().join("config.yaml");
         let root = storage.path().join("data");
         let mut text = json!({ "version": 0.1, "log": { "level": "error" },

@@ -92,7 +92,7 @@ fn round(drill: &mut Drill<'_>, course: Course, target: Option<Target>) -> Resul
     let traced = Traced::start(drill.vm.agent_id()?, &drill.vm.layout().agent(), target)?;
     let round = drill.publish(course)?;
     eventually(ROLLOUT, "the agent is killed, or has done its work", || {
-        if traced.ended() { Ok(()) } else { drill.settled(&round) }
+        if traced.ended() { Ok(()) } else { drill.over(&round) }
     })?;
     // Takes its end from the kernel; where nothing was hit this ends the trace.
     drill.vm.kill_agent()?;

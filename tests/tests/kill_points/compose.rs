@@ -6,13 +6,13 @@ use anyhow::{Context as _, Result, ensure};
 use landfall_tests::suite::on_a_vm;
 use landfall_tests::vm::{ROLLOUT, SOON};
 use landfall_tests::wait::{closely, until};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use crate::drill::{Course, Drill, say};
 
 const OFFSETS: u32 = 20;
-/// Of Compose's life, when the agent is killed.
+/// Of Compose's life, at whose beginnings the agent is killed.
 const PARTS: u32 = 8;
 /// With those that came too late.
 const MOST_ROUNDS: u32 = 60;
@@ -48,16 +48,18 @@ fn a_roll_comes_through_a_kill_of_compose_at_twenty_offsets() {
 fn a_roll_comes_through_a_kill_of_the_agent_while_compose_runs() {
     on_a_vm("beside-compose", |vm| {
         let mut drill = Drill::begin(vm)?;
-        let lifetime = lifetime(&mut drill)?;
-        for part in 0..PARTS {
-            let round = drill.publish(Course::Roll)?;
-            closely(ROLLOUT, "Compose is started", || compose_of(drill.vm.agent_id()?))?;
-            until(Instant::now() + lifetime * part / PARTS);
-            drill.vm.kill_agent()?;
-            drill.untouched(&round)?;
-            drill.vm.start_agent()?;
-            drill.finish(round).with_context(|| format!("killed after {part}/{PARTS} of Compose's life"))?;
+        let mut lifetime = lifetime(&mut drill)?;
+        let (mut hits, mut rounds) = (0, 0);
+        while hits < PARTS && rounds < MOST_ROUNDS {
+            rounds += 1;
+            let offset = lifetime * hits / PARTS;
+            if agent_killed_after(&mut drill, offset).with_context(|| format!("killed {offset:?} after its start"))? {
+                hits += 1;
+            } else {
+                lifetime = offset;
+            }
         }
+        ensure!(hits == PARTS, "the agent was killed beside a living Compose {hits} times in {rounds} rounds");
         Ok(())
     });
 }
@@ -88,6 +90,30 @@ fn killed_after(drill: &mut Drill<'_>, offset: Duration) -> Result<bool> {
     }
     drill.finish(round)?;
     Ok(hit)
+}
+
+/// The agent killed so long after it started Compose; false where Compose had ended by then.
+fn agent_killed_after(drill: &mut Drill<'_>, offset: Duration) -> Result<bool> {
+    let round = drill.publish(Course::Roll)?;
+    let agent = Pid::from_raw(i32::try_from(drill.vm.agent_id()?)?);
+    let child = closely(ROLLOUT, "Compose is started", || compose_of(drill.vm.agent_id()?))?;
+    until(Instant::now() + offset);
+    // It stands still while we look, so that it cannot go on to the swap.
+    kill(agent, Signal::SIGSTOP)?;
+    closely(SOON, "the agent stops", || {
+        ensure!(state(agent) == Some('T'), "it is in state {:?}", state(agent));
+        Ok(())
+    })?;
+    let alive = !matches!(state(child), None | Some('Z'));
+    if alive {
+        drill.vm.kill_agent()?;
+        drill.untouched(&round)?;
+        drill.vm.start_agent()?;
+    } else {
+        kill(agent, Signal::SIGCONT)?;
+    }
+    drill.finish(round)?;
+    Ok(alive)
 }
 
 /// kill -9 of a process group, and whether it lived: it is stopped first, which the dead cannot be.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use landfall_core::contract::{self, Read, WantedFile};
@@ -42,6 +42,7 @@ pub struct Drill<'a> {
 pub struct Round {
     course: Course,
     began: Instant,
+    clock: SystemTime,
     next: Published,
     before: BTreeSet<String>,
 }
@@ -64,14 +65,14 @@ impl<'a> Drill<'a> {
     /// Publishes the next release.
     pub fn publish(&mut self, course: Course) -> Result<Round> {
         let before = self.vm.engine.containers(self.vm.app.as_str())?.into_iter().map(|c| c.id).collect();
-        let began = Instant::now();
+        let (began, clock) = (Instant::now(), SystemTime::now());
         self.releases += 1;
         let environment: &[(&str, &str)] = match course {
             Course::Roll => &[],
             Course::Return => &[("MODE", "crash")],
         };
         let next = self.vm.publish_version(&format!("v{}", self.releases), environment)?;
-        Ok(Round { course, began, next, before })
+        Ok(Round { course, began, clock, next, before })
     }
 
     /// How many releases were published.
@@ -113,6 +114,13 @@ impl<'a> Drill<'a> {
         let events: Vec<HistoryEvent> = entries.map(|entry| entry.event).collect();
         ensure!(events == outcome, "the history of {} is {events:?}, not {outcome:?}", round.next.version);
         Ok(())
+    }
+
+    /// Whether an agent that nobody disturbed has come to its end: settled, and what the round taught it of start-ups is kept.
+    pub fn over(&self, round: &Round) -> Result<()> {
+        let kept = std::fs::metadata(self.vm.layout().agent_app(&self.vm.app).join("startups.json"))?.modified()?;
+        ensure!(kept >= round.clock, "`startups.json` is from before this round");
+        self.settled(round)
     }
 
     /// What starts the stack without us names the image that serves, and the watcher is told to keep its release.
