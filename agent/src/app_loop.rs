@@ -16,16 +16,17 @@ use crate::clock::now;
 use crate::converge::Step;
 use crate::decide::{self, Decision, Machine, Note};
 use crate::history::{self, History};
+use crate::learning::Learning;
 use crate::ledger::{Ledger, Opened};
 use crate::look::Look;
 use crate::observed::{Millis, Observed};
 use crate::outage::{self, News, Outages};
 use crate::preflight::Stop;
-use crate::probers::{Passed, Probers};
+use crate::probers::{Passed, Probers, What};
 use crate::release_watch::ReleaseWatch;
 use crate::runtime::Runtime;
 use crate::shared::{AppView, AskedStart, Intent, Mail, Shared};
-use crate::startups::{self, StartUp, Startups};
+use crate::startups;
 use crate::state::{AppState, Phase};
 use crate::{create, damage, intents, live_files, outcome, preparation, report};
 
@@ -56,8 +57,7 @@ pub struct AppLoop {
     gap: bool,
     newest: ReleaseWatch,
     probers: Probers,
-    startups: Startups,
-    startups_are_news: bool,
+    learning: Learning,
     engine_failures: u32,
     step_failures: u32,
 }
@@ -76,8 +76,7 @@ impl AppLoop {
             look: Look::new(app.clone()),
             newest: ReleaseWatch::new(app.clone(), Rc::clone(&shared)),
             probers: Probers::new(Rc::clone(&shared)),
-            startups: startups::load(&shared.layout.agent_app(&app).join(STARTUPS)),
-            startups_are_news: false,
+            learning: Learning::open(shared.layout.agent_app(&app).join(STARTUPS)),
             app,
             shared,
             mail,
@@ -161,7 +160,7 @@ impl AppLoop {
                 boot: &self.shared.boot,
                 budget: startups::budget(cores),
                 calls_at_once: usize::try_from(cores).unwrap_or(1).max(1),
-                startups: &self.startups,
+                startups: self.learning.startups(),
                 probation: self.shared.probation,
             };
             decide::decide(machine, &self.state, &seen, &self.runtime, self.newest.candidate(), now())
@@ -184,9 +183,9 @@ impl AppLoop {
                 Ok(None)
             }
             Decision::Wait { until, probe, why } => {
-                self.probers.keep(&probe, &seen, &self.startups);
+                self.probers.keep(&probe, &seen, self.learning.startups());
                 if probe.is_empty() {
-                    self.keep_startups();
+                    self.learning.keep(&self.app);
                 }
                 self.show(why);
                 let wait = until.map_or(IDLE, |at| Duration::from_millis(u64::try_from(at - now()).unwrap_or(0)));
@@ -451,30 +450,22 @@ impl AppLoop {
         }
     }
 
-    /// Opens the gate, and learns from the start where its price is known.
+    /// Opens the gate; learns from the start where its price is known.
     fn probe_passed(&mut self, passed: &Passed) {
         let Some(container) = self.look.last().containers.get(&passed.id) else { return };
         if container.started_at != passed.started_at {
             return;
         }
-        match passed.cpu {
-            None => self.runtime.probe_passed(&passed.id, now()),
-            Some(cpu) => {
-                let Some(well) = self.runtime.well_since(container) else { return };
-                let start = StartUp { took: well - passed.started_at, cpu };
-                self.startups.learn(&container.service, start);
-                self.startups_are_news = true;
+        match passed.what {
+            What::Well { at_once } => {
+                self.learning.passed(&passed.id, at_once);
+                self.runtime.probe_passed(&passed.id, passed.at);
             }
-        }
-    }
-
-    fn keep_startups(&mut self) {
-        if !std::mem::take(&mut self.startups_are_news) {
-            return;
-        }
-        let path = self.shared.layout.agent_app(&self.app).join(STARTUPS);
-        if let Err(error) = startups::save(&path, &self.startups) {
-            tracing::warn!(LANDFALL_APP = %self.app, "cannot keep what starts took: {error}");
+            What::Cpu(cpu) => {
+                if let Some(well) = self.runtime.well_since(container) {
+                    self.learning.started(container, well, cpu);
+                }
+            }
         }
     }
 

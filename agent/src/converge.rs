@@ -10,7 +10,7 @@ use crate::order::start_order;
 use crate::place;
 use crate::runtime::Runtime;
 use crate::spec::Condition;
-use crate::startups::Startups;
+use crate::startups::{CALL, Startups};
 use crate::state::{Generation, completion_key};
 
 /// A change to one container. Each can be repeated: doing it twice is doing it once.
@@ -155,7 +155,7 @@ impl Look {
 pub fn converge(view: &View<'_>) -> Next {
     let order = start_order(&view.target.deployment, view.startups);
     let load = order.iter().map(|name| load_of(view, name)).sum();
-    let mut urgent = true;
+    let (mut urgent, mut reserved) = (true, None);
     let mut awaited: BTreeSet<&str> = BTreeSet::new();
     let mut standing: BTreeMap<&str, Standing> = BTreeMap::new();
     for name in &order {
@@ -168,12 +168,18 @@ pub fn converge(view: &View<'_>) -> Next {
         });
         let unmet: Vec<&str> = unmet.map(|edge| edge.service.as_str()).collect();
         let blocked = unmet.first().copied();
-        awaited.extend(unmet);
-        let turn = place::Turn { name, spec, index: 0, blocked, load, urgent, unwell: 0 };
+        // Who waits for one that is not even started has no use for news of the others.
+        if unmet.iter().all(|other| matches!(standing.get(other), Some(Standing::Up { .. }))) {
+            awaited.extend(unmet);
+        }
+        let turn = place::Turn { name, spec, index: 0, blocked, load, urgent, reserved, unwell: 0 };
         match look(view, turn) {
             Look::Act(next) => return next,
             Look::Stands(stands) => {
-                urgent &= stands == Standing::Well;
+                if urgent && stands != Standing::Well {
+                    urgent = false;
+                    reserved = comes_first(view, name);
+                }
                 standing.insert(name, stands);
             }
         }
@@ -192,8 +198,21 @@ pub fn converge(view: &View<'_>) -> Next {
 fn load_of(view: &View<'_>, name: &str) -> Millis {
     let patience = view.startups.patience(name);
     let containers = view.target.ids(name).iter().filter_map(|id| view.seen.containers.get(id));
-    let starting = containers.filter(|c| judge::on_its_way(view, c) && view.now - c.started_at < patience).count();
+    let on_its_way = |c: &Container| judge::on_its_way(view, c) && view.now - c.started_at < patience;
+    let starting = containers.filter(|c| view.runtime.is_starting(&c.id) || on_its_way(c)).count();
     Millis::try_from(starting).unwrap_or(0) * view.startups.demand(name)
+}
+
+/// Until when a service has the Engine to itself, where it is being started or is about to be well: then what follows it is
+/// started.
+fn comes_first(view: &View<'_>, name: &str) -> Option<Millis> {
+    let containers: Vec<_> = view.target.ids(name).iter().filter_map(|id| view.seen.containers.get(id)).collect();
+    if containers.iter().any(|c| view.runtime.is_starting(&c.id)) {
+        return Some(view.now + CALL);
+    }
+    let starting = containers.into_iter().filter(|c| judge::on_its_way(view, c)).map(|c| c.started_at).max()?;
+    let well = starting + view.startups.least(name);
+    (well - CALL..well + CALL).contains(&view.now).then_some(well + CALL)
 }
 
 fn summary(standing: &BTreeMap<&str, Standing>) -> Next {

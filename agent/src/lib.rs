@@ -25,6 +25,7 @@ pub mod history;
 pub mod inspection;
 pub mod intents;
 pub mod judge;
+pub mod learning;
 pub mod ledger;
 pub mod live_files;
 pub mod look;

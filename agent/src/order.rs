@@ -33,7 +33,7 @@ pub fn start_order<'a>(deployment: &'a Deployment, startups: &Startups) -> Vec<&
 
 /// How long each service and the longest chain behind it take to start, milliseconds.
 fn chains<'a>(deployment: &'a Deployment, startups: &Startups) -> BTreeMap<&'a str, Millis> {
-    let own: BTreeMap<&str, Millis> = deployment.services.keys().map(|n| (n.as_str(), startups.took(n))).collect();
+    let own: BTreeMap<&str, Millis> = deployment.services.keys().map(|n| (n.as_str(), startups.least(n))).collect();
     let mut lengths = own.clone();
     // Longest path by relaxation: at most as many rounds as there are services, also where there is a cycle.
     for _ in 0..deployment.services.len() {

@@ -6,7 +6,6 @@ use crate::converge::{Look, Mode, Next, Step, View};
 use crate::judge::{self, Judged};
 use crate::observed::{Container, Millis, RunState};
 use crate::spec::{Order, ServiceSpec};
-use crate::startups;
 
 /// The grace period of a container whose service is no longer known, seconds: Docker's own.
 pub(crate) const STRANGERS_GRACE: i64 = 10;
@@ -29,6 +28,8 @@ pub(crate) struct Turn<'a> {
     pub load: Millis,
     /// All that have a longer chain behind them are well: the whole start waits for this one.
     pub urgent: bool,
+    /// Until when a start of the Engine's is kept free for the one after that for which the whole start waits.
+    pub reserved: Option<Millis>,
     /// Replicas before it that are not well.
     pub unwell: u32,
 }
@@ -79,15 +80,14 @@ fn place_of(view: &View<'_>, name: &str, index: usize) -> String {
 
 /// Why a replica that could start waits for the others: the machine's cores in a cold start, `parallelism` and `delay` in a rollout.
 fn not_yet(view: &View<'_>, turn: Turn<'_>, container: &Container) -> Option<Look> {
-    let Turn { name, spec, index, load, urgent, unwell, .. } = turn;
+    let Turn { name, spec, index, load, urgent, reserved, unwell, .. } = turn;
     match view.mode {
         Mode::Back => None,
         Mode::Supervise => {
             let calls = view.runtime.starting();
-            let asks = startups::calls(calls + 1) + view.startups.demand(name);
-            let room = urgent || (load == 0 && calls == 0) || load + asks <= view.budget;
-            let fits = room && calls < view.calls_at_once;
-            (!fits).then(|| Look::waits(None, "waits for its turn"))
+            let room = load == 0 || load + view.startups.demand(name) <= view.budget;
+            let fits = urgent || (room && calls + usize::from(reserved.is_some()) < view.calls_at_once);
+            (!fits).then(|| Look::waits(reserved, "waits for its turn"))
         }
         Mode::Forward => {
             // Where no old one serves there is nothing to keep serving.
