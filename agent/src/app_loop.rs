@@ -2,6 +2,8 @@
 //! decides nothing itself. Invariants: a state is in the ledger before its steps are done; nothing here waits without
 //! a deadline; preflight runs beside the loop, so that supervision never stops for a slow pull.
 
+mod mail;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,26 +11,26 @@ use anyhow::Result;
 use landfall_core::backoff::Backoff;
 use landfall_core::ids::AppName;
 use landfall_core::journal::event;
-use landfall_core::protocol::{Failure, HistoryEntry, HistoryEvent};
 use tokio::sync::mpsc;
 
+use crate::chronicle::Chronicle;
 use crate::clock::now;
 use crate::converge::Step;
 use crate::decide::{self, Decision, Machine, Note};
-use crate::history::{self, History};
+use crate::history;
 use crate::learning::Learning;
 use crate::ledger::{Ledger, Opened};
 use crate::look::Look;
 use crate::observed::{Millis, Observed};
-use crate::outage::{self, News, Outages};
+use crate::outage::{self, Outages};
 use crate::preflight::Stop;
-use crate::probers::{Passed, Probers, What};
+use crate::probers::Probers;
 use crate::release_watch::ReleaseWatch;
 use crate::runtime::Runtime;
-use crate::shared::{AppView, AskedStart, Intent, Mail, Shared};
+use crate::shared::{AppView, AskedStart, Mail, Shared};
 use crate::startups;
-use crate::state::{AppState, Phase};
-use crate::{create, damage, intents, live_files, outcome, preparation, report};
+use crate::state::AppState;
+use crate::{create, damage, live_files, outcome, preparation, report};
 
 /// Between looks at an Engine that does not answer, and between calls of a Compose that fails.
 const AGAIN: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
@@ -50,7 +52,7 @@ pub struct AppLoop {
     /// What in the ledger could not be read: the first thing to act upon.
     damage: Option<String>,
     ledger: Ledger,
-    history: History,
+    chronicle: Chronicle,
     look: Look,
     runtime: Runtime,
     outages: Outages,
@@ -70,7 +72,7 @@ impl AppLoop {
             Some(damage) => damage::held(&state, &Observed::default(), damage),
             None => state,
         };
-        let history = History::open(&shared.layout.history(&app))?;
+        let chronicle = Chronicle::open(app.clone(), &shared.layout.history(&app))?;
         shared.views.borrow_mut().insert(app.clone(), AppView { state: state.clone(), ..AppView::default() });
         Ok(Self {
             look: Look::new(app.clone()),
@@ -83,7 +85,7 @@ impl AppLoop {
             state,
             damage,
             ledger,
-            history,
+            chronicle,
             runtime: Runtime::default(),
             outages: Outages::default(),
             gap: true,
@@ -134,11 +136,11 @@ impl AppLoop {
         }
         self.runtime.note(&seen, self.gap, self.state.current().map(|g| &g.deployment), now());
         for news in self.outages.look(&self.state, &seen, &self.runtime, self.gap, now()) {
-            self.tell(news)?;
+            self.chronicle.news(self.state.live.as_ref().map(|g| &g.deployment), news)?;
         }
         self.gap = false;
         if let Some(entry) = self.newest.take().await
-            && let Err(error) = self.record(entry)
+            && let Err(error) = self.chronicle.record(entry, &[])
         {
             tracing::warn!(LANDFALL_APP = %self.app, "cannot write the history: {error:#}");
         }
@@ -267,31 +269,9 @@ impl AppLoop {
         report::started(&self.app, service, id, fresh);
         let again = !fresh && outage::at_rest(&self.state);
         if again && self.outages.started(id, service) {
-            self.history.append(self.of_live(HistoryEvent::Restarted, vec![service.to_owned()]))?;
+            self.chronicle.restarted(self.state.live.as_ref().map(|g| &g.deployment), service)?;
         }
         Ok(())
-    }
-
-    fn tell(&mut self, news: News) -> Result<()> {
-        match news {
-            News::Down(services) => report::down(&self.app, &services),
-            News::Failed { service, what } => report::failed(&self.app, &service, &what),
-            News::Recovered { services, took } => {
-                let entry = self.of_live(HistoryEvent::Recovered, services);
-                self.record(HistoryEntry { took_ms: u64::try_from(took).ok(), ..entry })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn of_live(&self, event: HistoryEvent, services: Vec<String>) -> HistoryEntry {
-        let live = self.state.live.as_ref().map(|g| &g.deployment);
-        HistoryEntry {
-            release: live.map(|d| d.release.clone()),
-            deployment: live.map(|d| d.id.clone()),
-            services,
-            ..history::entry(event)
-        }
     }
 
     /// In a rollout a container that cannot be started ends it; else it is tried again with back-off.
@@ -328,7 +308,7 @@ impl AppLoop {
         } else {
             let stop = Stop::Later(format!("Compose could not create the new containers: {failure}"));
             if let Some(entry) = self.newest.give_up(&stop) {
-                self.record(entry)?;
+                self.chronicle.record(entry, &[])?;
             }
         }
         let (state, note) = preparation::could_not_prepare(&self.state, &failure);
@@ -338,16 +318,8 @@ impl AppLoop {
 
     /// The ledger cannot be read whole: remembered as any other state, in a new file.
     async fn hold_damaged(&mut self, held: AppState) -> Result<()> {
-        let Phase::Held { reason, .. } = &held.phase else { return Ok(()) };
+        let Some((reason, note)) = damage::note(&held) else { return Ok(()) };
         tracing::error!(MESSAGE_ID = event::LEDGER_BROKEN, LANDFALL_APP = %self.app, "{reason}");
-        let note = Note {
-            event: HistoryEvent::Held,
-            deployment: held.live.as_ref().map(|g| g.deployment.clone()),
-            reason: Some(reason.clone()),
-            services: Vec::new(),
-            attempt: None,
-            evidence: None,
-        };
         self.move_to(held, Some(note)).await
     }
 
@@ -358,8 +330,7 @@ impl AppLoop {
                 Some(id) => self.shared.engine.logs(id, 50).await.unwrap_or_default(),
                 None => Vec::new(),
             };
-            let entry = self.history.append(history::entry_of(&note, now()))?;
-            report::event(&self.app, &entry, &evidence);
+            self.chronicle.record(history::entry_of(&note, now()), &evidence)?;
         }
         let live_before = self.state.live.as_ref().map(|g| g.deployment.id.clone());
         self.ledger.append(&state)?;
@@ -368,27 +339,11 @@ impl AppLoop {
         let live = self.state.live.as_ref().map(|g| g.deployment.id.clone());
         if live.is_some() && live != live_before {
             self.publish_current()?;
-            self.read_back_caps().await;
+            create::read_back_caps(&self.shared, &self.app, self.state.live.as_ref()).await;
         }
         self.write_wanted()?;
         self.show(None);
         Ok(())
-    }
-
-    /// Caps as the kernel has them, against those that were promised.
-    async fn read_back_caps(&self) {
-        let Some(live) = &self.state.live else { return };
-        for (service, spec) in &live.deployment.services {
-            for id in live.ids(service) {
-                let Ok(cap) = self.shared.engine.memory_cap(id).await else { continue };
-                if spec.spec != preparation::ADOPTED && u64::try_from(cap).unwrap_or(0) != spec.memory {
-                    tracing::warn!(
-                        LANDFALL_APP = %self.app, LANDFALL_SERVICE = %service,
-                        "`{service}` has a memory cap of {cap} bytes in place of {}: publish the release again", spec.memory
-                    );
-                }
-            }
-        }
     }
 
     fn publish_current(&self) -> Result<()> {
@@ -397,12 +352,6 @@ impl AppLoop {
 
     fn write_wanted(&self) -> Result<()> {
         live_files::write_wanted(&self.shared, &self.app, &self.state, self.newest.aimed())
-    }
-
-    fn record(&mut self, entry: HistoryEntry) -> Result<()> {
-        let entry = self.history.append(entry)?;
-        report::event(&self.app, &entry, &[]);
-        Ok(())
     }
 
     fn show(&self, why: Option<String>) {
@@ -420,90 +369,5 @@ impl AppLoop {
         view.backing_off = view.seen.containers.keys().filter(|id| self.runtime.exits(id) > 0).cloned().collect();
         view.restarts = view.seen.containers.keys().map(|id| (id.clone(), self.outages.restarts(id))).collect();
         self.shared.changed.notify_one();
-    }
-
-    /// Sleeps until then or until something happens.
-    async fn rest(&mut self, pause: Duration) {
-        tokio::select! {
-            mail = self.mail.recv() => match mail {
-                Some(mail) => self.take(mail).await,
-                // The agent is going down: the task is about to be dropped.
-                None => std::future::pending().await,
-            },
-            // A prober that said yes: the gate is open from now on.
-            passed = self.probers.passed() => self.probe_passed(&passed),
-            () = tokio::time::sleep(pause) => {}
-        }
-        self.drain_mail();
-    }
-
-    fn drain_mail(&mut self) {
-        while let Ok(mail) = self.mail.try_recv() {
-            // Intents write the ledger; they are taken where there is time to wait for it.
-            if let Some(later) = self.take_quick(mail) {
-                let _ = self.shared.mailboxes.borrow().get(&self.app).map(|m| m.send(later));
-                break;
-            }
-        }
-        while let Some(passed) = self.probers.passed_already() {
-            self.probe_passed(&passed);
-        }
-    }
-
-    /// Opens the gate; learns from the start where its price is known.
-    fn probe_passed(&mut self, passed: &Passed) {
-        let Some(container) = self.look.last().containers.get(&passed.id) else { return };
-        if container.started_at != passed.started_at {
-            return;
-        }
-        match passed.what {
-            What::Well { at_once } => {
-                self.learning.passed(&passed.id, at_once);
-                self.runtime.probe_passed(&passed.id, passed.at);
-            }
-            What::Cpu(cpu) => {
-                if let Some(well) = self.runtime.well_since(container) {
-                    self.learning.started(container, well, cpu);
-                }
-            }
-        }
-    }
-
-    fn take_quick(&mut self, mail: Mail) -> Option<Mail> {
-        match mail {
-            Mail::Touched(id) => self.look.touch(id),
-            Mail::Started(start, refused) => self.start_answered(&start, refused),
-            Mail::Gap => {
-                self.gap = true;
-                self.look.forget();
-            }
-            Mail::Look => self.newest.read_channel(),
-            Mail::Intent(..) => return Some(mail),
-        }
-        None
-    }
-
-    async fn take(&mut self, mail: Mail) {
-        if let Some(Mail::Intent(intent, answer)) = self.take_quick(mail) {
-            // A client that went away needs no answer.
-            let _ = answer.send(self.obey(intent).await);
-        }
-    }
-
-    async fn obey(&mut self, intent: Intent) -> Result<String, Failure> {
-        let obeyed = intents::obey(&self.app, &self.state, &intent, now())?;
-        if obeyed.again {
-            self.newest.retry();
-        }
-        self.move_to(obeyed.state, Some(obeyed.note)).await.map_err(|error| Failure {
-            code: "internal".to_owned(),
-            message: format!("cannot remember it: {error:#}"),
-            next: "look at `journalctl -u landfall-agent` and the disk's free space".to_owned(),
-        })?;
-        if !matches!(self.state.phase, Phase::Held { .. }) {
-            // A person has decided what the damage means.
-            self.damage = None;
-        }
-        Ok(obeyed.done.to_owned())
     }
 }

@@ -1,4 +1,5 @@
-//! Has Compose create the containers that the plan wants. Decides nothing: which they are is said by `preparation`.
+//! Has Compose create the containers that the plan wants, and reads back what the kernel made of their caps. Decides nothing:
+//! which they are is said by `preparation`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::preparation;
 use crate::shared::Shared;
-use crate::state::AppState;
+use crate::state::{AppState, Generation};
 use crate::yaml;
 
 /// An image that somebody removed is fetched again before its container is made again; supervision stands still meanwhile.
@@ -25,7 +26,8 @@ pub async fn create(shared: &Shared, app: &AppName, state: &AppState) -> Result<
     let file = shared.layout.compose_file(app, &deployment.id);
     if state.recreation.is_some() {
         for spec in creation.scale.keys().filter_map(|service| deployment.services.get(service)) {
-            let pull = shared.engine.pull(app, &spec.image);
+            let settings = shared.settings();
+            let pull = shared.engine.pull(&settings, app, &spec.image);
             tokio::time::timeout(FETCH, pull)
                 .await
                 .with_context(|| format!("`{}` takes too long to fetch", spec.image))??;
@@ -44,6 +46,22 @@ pub async fn create(shared: &Shared, app: &AppName, state: &AppState) -> Result<
         plugin.prepare(&[file, path], app, &second).await?;
     }
     Ok(())
+}
+
+/// Compares the caps that the kernel has with those that were promised, and warns where they differ.
+pub async fn read_back_caps(shared: &Shared, app: &AppName, live: Option<&Generation>) {
+    let Some(live) = live else { return };
+    for (service, spec) in live.deployment.services.iter().filter(|(_, spec)| spec.spec != preparation::ADOPTED) {
+        for id in live.ids(service) {
+            let Ok(cap) = shared.engine.memory_cap(id).await else { continue };
+            if u64::try_from(cap).unwrap_or(0) != spec.memory {
+                tracing::warn!(
+                    LANDFALL_APP = %app, LANDFALL_SERVICE = %service,
+                    "`{service}` has a memory cap of {cap} bytes in place of {}: publish the release again", spec.memory
+                );
+            }
+        }
+    }
 }
 
 /// A compose file to merge over the deployment's: `container:ID` where that says `service:NAME`, for Compose would take the old one.

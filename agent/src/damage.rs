@@ -5,6 +5,9 @@
 //! supervised, else the one whose containers are there, else the last good one: bringing up another would be a release
 //! change. What it could go back to is kept as the way back; a generation that had failed is neither.
 
+use landfall_core::protocol::HistoryEvent;
+
+use crate::decide::Note;
 use crate::observed::Observed;
 use crate::state::{AppState, Generation, Phase};
 
@@ -34,6 +37,20 @@ pub fn held(state: &AppState, seen: &Observed, damage: &str) -> AppState {
     );
     let phase = Phase::Held { reason, ends_when_well: false, way_back: way_back.cloned() };
     AppState { live: live.cloned(), phase, ..state.clone() }
+}
+
+/// What is told of that state, and its reason; none where it is another.
+pub fn note(held: &AppState) -> Option<(String, Note)> {
+    let Phase::Held { reason, .. } = &held.phase else { return None };
+    let note = Note {
+        event: HistoryEvent::Held,
+        deployment: held.live.as_ref().map(|g| g.deployment.clone()),
+        reason: Some(reason.clone()),
+        services: Vec::new(),
+        attempt: None,
+        evidence: None,
+    };
+    Some((reason.clone(), note))
 }
 
 /// How many of its containers run, and how many are there.

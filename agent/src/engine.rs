@@ -15,10 +15,12 @@ use bollard::query_parameters::{
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt as _;
+use landfall_core::config::Settings;
 use landfall_core::ids::{AppName, printable};
 
 use crate::converge::Step;
 use crate::inspection;
+use crate::login::login;
 use crate::observed::{Check, Container, Millis, Observed};
 
 /// Compose's label for the project.
@@ -195,12 +197,12 @@ impl Engine {
     }
 
     /// A reference by tag to `repository@sha256:…`, as the registry says; one with a digest is answered as it is.
-    pub async fn pin(&self, reference: &str) -> Result<String> {
+    pub async fn pin(&self, settings: &Settings, reference: &str) -> Result<String> {
         if let Some((name, digest)) = reference.split_once('@') {
             return Ok(format!("{}@{digest}", without_tag(name)));
         }
-        let answer =
-            within(CALL, "find it at its registry", self.docker.inspect_registry_image(reference, None)).await?;
+        let asked = self.docker.inspect_registry_image(reference, login(settings, reference)?);
+        let answer = within(CALL, "find it at its registry", asked).await?;
         let digest =
             answer.descriptor.digest.with_context(|| format!("the registry names no digest for `{reference}`"))?;
         Ok(format!("{}@{digest}", without_tag(reference)))
@@ -223,11 +225,13 @@ impl Engine {
     }
 
     /// Pulls an image by digest and gives it its keeper tag: without one the usual `docker image prune` deletes it.
-    pub async fn pull(&self, app: &AppName, pinned: &str) -> Result<LocalImage> {
+    pub async fn pull(&self, settings: &Settings, app: &AppName, pinned: &str) -> Result<LocalImage> {
         let local = if let Some(local) = self.local_image(pinned).await? {
             local
         } else {
-            tokio::time::timeout(PULL, self.download(pinned)).await.map_err(|_| late("pull an image", PULL))??;
+            tokio::time::timeout(PULL, self.download(settings, pinned))
+                .await
+                .map_err(|_| late("pull an image", PULL))??;
             self.local_image(pinned).await?.with_context(|| format!("`{pinned}` was pulled and is not here"))?
         };
         let digest = pinned.rsplit_once("@sha256:").map_or(pinned, |(_, hex)| hex);
@@ -240,9 +244,9 @@ impl Engine {
         Ok(local)
     }
 
-    async fn download(&self, pinned: &str) -> Result<()> {
+    async fn download(&self, settings: &Settings, pinned: &str) -> Result<()> {
         let options = CreateImageOptionsBuilder::new().from_image(pinned).build();
-        let mut progress = std::pin::pin!(self.docker.create_image(Some(options), None, None));
+        let mut progress = std::pin::pin!(self.docker.create_image(Some(options), None, login(settings, pinned)?));
         while let Some(line) = progress.next().await {
             let line = line.with_context(|| format!("cannot pull `{pinned}`"))?;
             if let Some(detail) = line.error_detail {

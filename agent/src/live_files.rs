@@ -1,7 +1,7 @@
 //! Files that follow from what an app remembers: `wanted`, which says what the watcher must keep, and
 //! `current/compose.yaml`, which starts what is live without us. Nothing is read back from them.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use landfall_core::contract::{self, Read, WantedFile};
 use landfall_core::ids::{AppName, ReleaseId, sha256_hex};
 
@@ -38,16 +38,32 @@ pub fn write_wanted(shared: &Shared, app: &AppName, state: &AppState, aimed: Opt
     releases.extend(aimed.cloned());
     releases.sort();
     releases.dedup();
-    let mut wanted =
-        WantedFile { format: contract::FORMAT, app: app.clone(), releases, poll: 0, request: String::new() };
-    wanted.request = sha256_hex(&serde_json::to_vec(&wanted)?);
-    let path = shared.layout.wanted(app);
-    if let Read::Found(old) = contract::read::<WantedFile>(&path)
-        && old.request == wanted.request
-    {
+    let old = match contract::read::<WantedFile>(&shared.layout.wanted(app)) {
+        Read::Found(old) => Some(old),
+        Read::Absent | Read::Garbled(_) | Read::NewerFormat(_) => None,
+    };
+    if old.as_ref().is_some_and(|old| old.releases == releases) {
         return Ok(());
     }
-    landfall_core::publish::write_json(&path, &wanted)?;
+    want(shared, app, releases, old.map_or(0, |old| old.poll))
+}
+
+/// Has the watcher ask the channel now, between its polls.
+pub fn raise_poll(shared: &Shared, app: &AppName) -> Result<()> {
+    let path = shared.layout.wanted(app);
+    match contract::read::<WantedFile>(&path) {
+        Read::Found(old) => want(shared, app, old.releases, old.poll + 1),
+        Read::Absent => want(shared, app, Vec::new(), 1),
+        // To write it anew without what it keeps would let the watcher delete that.
+        Read::Garbled(why) => bail!("what the watcher must keep cannot be read: {why}"),
+        Read::NewerFormat(format) => bail!("`{}` has format {format}, of a newer agent", path.display()),
+    }
+}
+
+fn want(shared: &Shared, app: &AppName, releases: Vec<ReleaseId>, poll: u64) -> Result<()> {
+    let mut wanted = WantedFile { format: contract::FORMAT, app: app.clone(), releases, poll, request: String::new() };
+    wanted.request = sha256_hex(&serde_json::to_vec(&wanted)?);
+    landfall_core::publish::write_json(&shared.layout.wanted(app), &wanted)?;
     Ok(())
 }
 

@@ -100,7 +100,7 @@ async fn examine(
         // What cannot be fetched now is asked for again below, and said there.
         let fetches = async {
             let early = if touch { children::images(&question).await } else { BTreeSet::new() };
-            join_all(early.iter().map(|image| shared.engine.pull(&app, image))).await
+            join_all(early.iter().map(|image| shared.engine.pull(&settings, &app, image))).await
         };
         match select(pin!(translation), pin!(fetches)).await {
             Either::Left((translation, fetches)) => {
@@ -141,9 +141,10 @@ async fn examine(
 }
 
 async fn image_facts(shared: &Shared, app: &AppName, reference: &str, touch: bool) -> anyhow::Result<ImageFacts> {
-    let pinned = shared.engine.pin(reference).await?;
+    let settings = shared.settings();
+    let pinned = shared.engine.pin(&settings, reference).await?;
     let volumes = if touch {
-        shared.engine.pull(app, &pinned).await?.volumes
+        shared.engine.pull(&settings, app, &pinned).await?.volumes
     } else {
         shared.engine.local_image(&pinned).await?.map(|i| i.volumes).unwrap_or_default()
     };

@@ -51,7 +51,8 @@ impl Agent {
             | Command::Resume { .. }
             | Command::HandsOff { .. }
             | Command::Rollback { .. }
-            | Command::Retry { .. } => WORK,
+            | Command::Retry { .. }
+            | Command::Poll { .. } => WORK,
         });
         timeout(deadline, self.exchange(command)).await.unwrap_or_else(|_| {
             let seconds = deadline.as_secs();

@@ -58,6 +58,8 @@ pub enum Verb {
     Rollback(Why),
     /// Lift a quarantine and try again.
     Retry(Which),
+    /// Ask the registry now, between two polls.
+    Poll(Which),
 }
 
 /// Arguments of `publish`.

@@ -7,10 +7,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use landfall_core::command::Command;
+pub use landfall_core::credential::Credential;
+use landfall_core::credential::{AuthEntry, host_of, of_token};
 use landfall_core::ids::printable;
 use serde::Deserialize;
 
@@ -21,31 +20,14 @@ pub const VARIABLES: (&str, &str) = ("LANDFALL_REGISTRY_USERNAME", "LANDFALL_REG
 
 /// How long a credential helper may take: some ask a cloud.
 const HELPER_DEADLINE: Duration = Duration::from_secs(30);
-/// The user that an Azure registry takes for an identity token.
-const AZURE_TOKEN_USER: &str = "00000000-0000-0000-0000-000000000000";
 /// What helpers answer in place of a user where the secret is an identity token.
 const TOKEN_USER: &str = "<token>";
-
-/// A user and a password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credential {
-    /// The user.
-    pub username: String,
-    /// The password or token.
-    pub password: String,
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential").field("username", &self.username).finish_non_exhaustive()
-    }
-}
 
 /// The parts of the Docker config file that matter here.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DockerConfig {
-    auths: BTreeMap<String, Entry>,
+    auths: BTreeMap<String, AuthEntry>,
     creds_store: String,
     cred_helpers: BTreeMap<String, String>,
 }
@@ -54,15 +36,6 @@ impl fmt::Debug for DockerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DockerConfig").field("registries", &self.auths.keys()).finish_non_exhaustive()
     }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Entry {
-    auth: String,
-    username: String,
-    password: String,
-    identitytoken: String,
 }
 
 /// What the config file says of a registry.
@@ -117,57 +90,16 @@ impl DockerConfig {
         if let Some((_, helper)) = self.cred_helpers.iter().find(|(key, _)| host_of(key) == host) {
             return Ok(Found::Helper(helper.clone()));
         }
-        // The exact name first: `auths` may hold several paths of one host.
-        let entry =
-            self.auths.get(registry).or_else(|| self.auths.iter().find(|(k, _)| host_of(k) == host).map(|(_, e)| e));
-        if let Some(credential) = entry.map(|entry| entry.credential(registry)).transpose()?.flatten() {
+        let entry = AuthEntry::of(&self.auths, registry);
+        let found = entry.map(|entry| entry.credential(registry)).transpose().map_err(|why| {
+            Failed::usage(format!("the Docker config file's entry of `{registry}` is of no use: {why}"))
+                .next(format!("log in again: `docker login {registry}`, or set {} and {}", VARIABLES.0, VARIABLES.1))
+        })?;
+        if let Some(credential) = found.flatten() {
             return Ok(Found::Credential(credential));
         }
         // An entry without content says that the store has it.
         Ok(if self.creds_store.is_empty() { Found::Nothing } else { Found::Helper(self.creds_store.clone()) })
-    }
-}
-
-impl Entry {
-    fn credential(&self, registry: &str) -> Result<Option<Credential>, Failed> {
-        if !self.identitytoken.is_empty() {
-            return of_token(registry, &self.identitytoken).map(Some);
-        }
-        if self.auth.is_empty() {
-            let both = !self.username.is_empty() && !self.password.is_empty();
-            return Ok(both.then(|| Credential { username: self.username.clone(), password: self.password.clone() }));
-        }
-        let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-        let decoded = GeneralPurpose::new(&STANDARD, lenient).decode(self.auth.trim()).ok();
-        let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-        let pair = text.as_deref().and_then(|t| t.trim_end_matches('\0').split_once(':'));
-        match pair {
-            Some((username, password)) => {
-                Ok(Some(Credential { username: username.to_owned(), password: password.to_owned() }))
-            }
-            None => Err(Failed::usage(format!("the Docker config file's `auth` of `{registry}` cannot be decoded"))
-                .next(format!("log in again: `docker login {registry}`"))),
-        }
-    }
-}
-
-fn of_token(registry: &str, token: &str) -> Result<Credential, Failed> {
-    if host_of(registry).ends_with(".azurecr.io") {
-        return Ok(Credential { username: AZURE_TOKEN_USER.to_owned(), password: token.to_owned() });
-    }
-    Err(Failed::usage(format!(
-        "the credential of `{registry}` is an identity token, which only Azure registries take as a password"
-    ))
-    .next(format!("set {} and {}", VARIABLES.0, VARIABLES.1)))
-}
-
-/// The host that a key of the config file means; all names of Docker Hub are one.
-fn host_of(key: &str) -> &str {
-    let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
-    let host = rest.split('/').next().unwrap_or(rest);
-    match host {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io",
-        host => host,
     }
 }
 
@@ -203,7 +135,9 @@ pub async fn ask_helper(name: &str, registry: &str) -> Result<Option<Credential>
     let answer: Answer =
         serde_json::from_slice(&output.stdout).map_err(|_| trouble("did not answer with a credential".to_owned()))?;
     if answer.username == TOKEN_USER {
-        return of_token(registry, &answer.secret).map(Some);
+        return of_token(registry, &answer.secret)
+            .map(Some)
+            .map_err(|why| trouble(format!("has no credential: {why}")));
     }
     Ok(Some(Credential { username: answer.username, password: answer.secret }))
 }
@@ -217,6 +151,8 @@ fn in_path(program: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use landfall_core::credential::AZURE_TOKEN_USER;
+
     use super::*;
 
     fn credential(username: &str, password: &str) -> Found {
@@ -266,11 +202,5 @@ mod tests {
         assert!(with("u", "p").is_ok_and(|c| c.is_some_and(|c| c.username == "u" && c.password == "p")));
         assert!(with("u", "").is_err_and(|e| e.message.contains("LANDFALL_REGISTRY_PASSWORD` is not")));
         assert!(with("", "p").is_err_and(|e| e.message.contains("LANDFALL_REGISTRY_USERNAME` is not")));
-    }
-
-    #[test]
-    fn a_credential_does_not_print() {
-        let text = format!("{:?}", Credential { username: "u".into(), password: "hidden".into() });
-        assert!(!text.contains("hidden"), "{text}");
     }
 }

@@ -72,6 +72,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failed> {
         Verb::HandsOff(arguments) => orders::hands_off(&agent, &arguments).await,
         Verb::Rollback(arguments) => orders::rollback(&agent, &arguments).await,
         Verb::Retry(arguments) => orders::retry(&agent, &arguments).await,
+        Verb::Poll(arguments) => orders::poll(&agent, &arguments).await,
     }
 }
 

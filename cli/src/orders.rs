@@ -1,4 +1,4 @@
-//! What an operator orders: `hold`, `resume`, `hands-off`, `rollback`, `retry`. The agent decides and says what it did;
+//! What an operator orders: `hold`, `resume`, `hands-off`, `rollback`, `retry`, `poll`. The agent decides and says what it did;
 //! this only asks and repeats that.
 
 use landfall_core::ids::{AppName, printable};
@@ -38,6 +38,11 @@ pub async fn rollback(agent: &Agent, arguments: &Why) -> Result<Exit, Failed> {
 /// `landfall retry`.
 pub async fn retry(agent: &Agent, arguments: &Which) -> Result<Exit, Failed> {
     order(agent, arguments.app.as_ref(), |app| Command::Retry { app }).await
+}
+
+/// `landfall poll`.
+pub async fn poll(agent: &Agent, arguments: &Which) -> Result<Exit, Failed> {
+    order(agent, arguments.app.as_ref(), |app| Command::Poll { app }).await
 }
 
 async fn order(

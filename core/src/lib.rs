@@ -11,6 +11,7 @@
 //! | [`command`] | the one door to child processes: deadline, group kill, bounded output |
 //! | [`backoff`] | exponential back-off as a value |
 //! | [`config`] | what is written in landfall.yaml, and [`config::Settings`], what it means |
+//! | [`credential`] | who we are to a registry, from a file |
 //! | [`daemon`] | what a daemon owes systemd: READY, STATUS, WATCHDOG, STOPPING, signals, exit codes |
 //! | [`journal`] | events with a MESSAGE_ID, and the log's set-up |
 
@@ -20,6 +21,7 @@ pub mod backoff;
 pub mod command;
 pub mod config;
 pub mod contract;
+pub mod credential;
 pub mod daemon;
 pub mod directory_watch;
 pub mod ids;

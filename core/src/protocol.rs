@@ -82,6 +82,11 @@ pub enum Command {
         /// Which app.
         app: AppName,
     },
+    /// Have the watcher ask the channel now.
+    Poll {
+        /// Which app.
+        app: AppName,
+    },
 }
 
 /// What the agent answers: data lines, then one with `end`.

@@ -1,23 +1,28 @@
 //! The one HTTP client: asks registries for manifests and blobs over kept-alive connections. Every answer has a deadline
 //! and a size limit, and the digest of every byte is verified here, whatever a header says. It keeps no state but its
-//! connections and when a registry wants to be left alone, and decides nothing about releases.
+//! connections, what gets us in, and when a registry wants to be left alone, and decides nothing about releases.
 
+mod access;
+pub mod challenge;
 mod connect;
 mod pacer;
 
 use std::time::Duration;
 
-use hyper::header::{ACCEPT, HeaderMap, LOCATION, RETRY_AFTER};
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use jiff::Timestamp;
 use landfall_core::config::{Channel, Settings};
+use landfall_core::credential::Credential;
 use landfall_core::ids::{Digest, printable};
 
-use crate::chain::chain;
 use crate::manifest::{Blob, MANIFEST_LIMIT};
 use crate::retry;
+use access::{Access, Accesses, Way};
+use challenge::{Challenge, Token};
 use connect::{Body, Connections};
 use pacer::Pacers;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// From the request to the last byte of an answer.
 const HEAD_DEADLINE: Duration = Duration::from_secs(15);
@@ -28,6 +33,8 @@ const REDIRECTS: u32 = 4;
 /// All manifest types that exist: what is not a release is told apart by reading it, not by a 404.
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
+/// The answer of a token service.
+const TOKEN_LIMIT: u64 = 64 << 10;
 const DIGEST_HEADER: &str = "docker-content-digest";
 
 /// The registries of the settings.
@@ -35,6 +42,7 @@ const DIGEST_HEADER: &str = "docker-content-digest";
 pub struct Registries {
     settings: Settings,
     connections: Connections,
+    accesses: Accesses,
     pacers: Pacers,
 }
 
@@ -68,16 +76,14 @@ pub enum AskError {
         what: String,
     },
     /// It wants credentials.
-    #[error(
-        "`{registry}` answered {status} for {what}; credentials are not supported by this version, make it public or use a mirror"
-    )]
+    #[error("`{registry}` does not let us read {what}: {why}")]
     Denied {
         /// Which.
         registry: String,
-        /// What it said.
-        status: u16,
         /// What was asked for.
         what: String,
+        /// Which credential, and what to do.
+        why: String,
     },
     /// It answered, but not what was asked for.
     #[error("`{registry}` sent a wrong answer for {what}: {why}; check the registry or the proxy before it")]
@@ -121,7 +127,12 @@ struct Answer {
 impl Registries {
     /// The registries of these settings; nothing is connected yet.
     pub fn new(settings: &Settings) -> Self {
-        Self { settings: settings.clone(), connections: Connections::default(), pacers: Pacers::default() }
+        Self {
+            settings: settings.clone(),
+            connections: Connections::new(settings),
+            accesses: Accesses::default(),
+            pacers: Pacers::default(),
+        }
     }
 
     /// What a channel points at, in one request; `None` where the registry does not say.
@@ -202,29 +213,121 @@ impl Registries {
     }
 
     async fn exchange(&self, question: &Question<'_>) -> Result<Answer, AskError> {
-        let channel = question.channel;
-        let scheme = if self.settings.plain_http(&channel.registry) { "http" } else { "https" };
-        let target = format!("{scheme}://{}/v2/{}/{}", channel.registry, channel.repository, question.path);
-        let mut uri: Uri = target.parse().map_err(|error| question.unreachable(&format!("`{target}`: {error}")))?;
-        for _ in 0..=REDIRECTS {
-            let response = self.send(question, &uri).await?;
-            if !response.status().is_redirection() || question.method == Method::HEAD {
+        let Channel { registry, repository, .. } = question.channel;
+        let scheme = if self.settings.plain_http(registry) { "http" } else { "https" };
+        let target = format!("{scheme}://{registry}/v2/{repository}/{}", question.path);
+        let start: Uri = target.parse().map_err(|error| question.unreachable(&format!("`{target}`: {error}")))?;
+        let access = self.accesses.of(registry, &self.settings);
+        let (mut uri, mut redirects, mut challenged) = (start.clone(), 0, false);
+        loop {
+            // What gets us in at the registry is shown to the registry and to nobody it sends us to.
+            let own = uri.authority() == start.authority();
+            let shown = if own { self.authorization(question, &access, &start).await? } else { None };
+            let response = self.send(question, &question.method, &uri, shown.as_deref()).await?;
+            let status = response.status();
+            if own && status == StatusCode::UNAUTHORIZED {
+                let wants = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+                let challenge = Challenge::of(wants);
+                let basic = challenge == Some(Challenge::Basic);
+                let again = challenge.is_some_and(|c| access.challenged(c, repository, shown.as_deref()));
+                if again && !challenged {
+                    (uri, challenged) = (start.clone(), true);
+                    continue;
+                }
+                // A fresh token that does not open this repository says nothing against the credential.
+                let why = if basic { access.refused(401) } else { access.why_refused(403) };
+                return Err(question.denied(why));
+            }
+            if status == StatusCode::FORBIDDEN {
+                let why = if own { access.why_refused(403) } else { "the store it sent us to answered 403".to_owned() };
+                return Err(question.denied(why));
+            }
+            if shown.is_some() {
+                access.accepted();
+            }
+            if !status.is_redirection() || question.method == Method::HEAD {
                 return receive(question, response).await;
             }
+            if redirects == REDIRECTS {
+                return Err(question.wrong(format!("more than {REDIRECTS} redirects")));
+            }
+            redirects += 1;
             uri = self.redirected(question, &uri, response.headers())?;
         }
-        Err(question.wrong(format!("more than {REDIRECTS} redirects")))
     }
 
-    async fn send(&self, question: &Question<'_>, uri: &Uri) -> Result<Response<Body>, AskError> {
-        let request = Request::builder()
-            .method(question.method.clone())
+    /// What to show the registry; fetches a token where one is wanted.
+    async fn authorization(
+        &self,
+        question: &Question<'_>,
+        access: &Access,
+        registry: &Uri,
+    ) -> Result<Option<String>, AskError> {
+        let way = access.way(&question.channel.repository).map_err(|why| question.denied(why))?;
+        let (realm, service, scope) = match way {
+            Way::Ask(shown) => return Ok(shown),
+            Way::Fetch { realm, service, scope } => (realm, service, scope),
+        };
+        let token = self.fetch_token(question, access, registry, (&realm, service.as_deref(), &scope)).await?;
+        let shown = format!("Bearer {}", token.value);
+        access.keep(scope, token);
+        Ok(Some(shown))
+    }
+
+    async fn fetch_token(
+        &self,
+        question: &Question<'_>,
+        access: &Access,
+        registry: &Uri,
+        (realm, service, scope): (&str, Option<&str>, &str),
+    ) -> Result<Token, AskError> {
+        let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let between = if realm.contains('?') { '&' } else { '?' };
+        let service = service.map(|service| format!("service={}&", escaped(service))).unwrap_or_default();
+        let target = format!("{realm}{between}{service}scope={}", escaped(scope));
+        let wrong = |why: &str| question.wrong(format!("its token service `{}` {why}", printable(realm, 200)));
+        let uri: Uri = target.parse().map_err(|_| wrong("has no valid address"))?;
+        if !self.may_be_sent_to(registry, &uri) {
+            return Err(wrong("is not reached by TLS"));
+        }
+        let credential = access.credential().map_err(|why| question.denied(why))?;
+        let shown = credential.as_ref().map(Credential::basic);
+        let response = self.send(question, &Method::GET, &uri, shown.as_deref()).await?;
+        let status = response.status();
+        match status {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED => return Err(question.denied(access.refused(401))),
+            StatusCode::FORBIDDEN => return Err(question.denied(access.why_refused(403))),
+            other if other == StatusCode::TOO_MANY_REQUESTS || other.is_server_error() => {
+                return Err(busy(question.registry(), status.as_u16(), response.headers()));
+            }
+            _ => return Err(wrong(&format!("answered {}", status.as_u16()))),
+        }
+        let body = connect::read(response.into_body(), TOKEN_LIMIT).await.map_err(|_| wrong("sent no whole answer"))?;
+        let token = Token::parse(&body).ok_or_else(|| wrong("sent no token"))?;
+        if credential.is_some() {
+            access.accepted();
+        }
+        Ok(token)
+    }
+
+    async fn send(
+        &self,
+        question: &Question<'_>,
+        method: &Method,
+        uri: &Uri,
+        authorization: Option<&str>,
+    ) -> Result<Response<Body>, AskError> {
+        let mut request = Request::builder()
+            .method(method.clone())
             .uri(uri)
             .header(ACCEPT, question.accept)
-            .header(hyper::header::USER_AGENT, concat!("landfall-image-watcher/", env!("CARGO_PKG_VERSION")))
-            .body(connect::empty())
-            .map_err(|error| question.unreachable(&error.to_string()))?;
-        self.connections.request(request).await.map_err(|error| question.unreachable(&chain(&error)))
+            .header(hyper::header::USER_AGENT, concat!("landfall-image-watcher/", env!("CARGO_PKG_VERSION")));
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request.body(connect::empty()).map_err(|error| question.unreachable(&error.to_string()))?;
+        self.connections.request(request).await.map_err(|why| question.unreachable(&why))
     }
 
     fn redirected(&self, question: &Question<'_>, from: &Uri, headers: &HeaderMap) -> Result<Uri, AskError> {
@@ -237,14 +340,25 @@ impl Registries {
         };
         let wrong = || question.wrong(format!("a redirect to `{}`", printable(location, 200)));
         let next: Uri = next.parse().map_err(|_| wrong())?;
-        let host = next.authority().map_or("", |authority| authority.as_str());
-        match next.scheme_str() {
-            Some("https") => Ok(next),
-            // A registry may not move us off TLS, nor to a service of this machine that it could not reach itself.
-            Some("http") if from.authority() == next.authority() && from.scheme() == next.scheme() => Ok(next),
-            Some("http") if self.settings.registries.get(host).is_some_and(|r| r.plain_http) => Ok(next),
-            _ => Err(wrong()),
+        if self.may_be_sent_to(from, &next) { Ok(next) } else { Err(wrong()) }
+    }
+
+    /// A registry may not move us off TLS, nor to a service of this machine that it could not reach itself.
+    fn may_be_sent_to(&self, from: &Uri, to: &Uri) -> bool {
+        let host = to.authority().map_or("", |authority| authority.as_str());
+        match to.scheme_str() {
+            Some("https") => true,
+            Some("http") => {
+                (from.authority() == to.authority() && from.scheme() == to.scheme())
+                    || self.settings.registries.get(host).is_some_and(|r| r.plain_http)
+            }
+            _ => false,
         }
+    }
+
+    /// Whether a credential's file has changed: whoever waits after a refusal may ask again.
+    pub fn credentials_changed(&self) -> bool {
+        self.accesses.have_news()
     }
 }
 
@@ -255,6 +369,10 @@ impl Question<'_> {
 
     fn unreachable(&self, why: &str) -> AskError {
         AskError::Unreachable { registry: self.registry(), why: printable(why, 300) }
+    }
+
+    fn denied(&self, why: String) -> AskError {
+        AskError::Denied { registry: self.registry(), what: self.what.clone(), why }
     }
 
     fn wrong(&self, why: String) -> AskError {
@@ -284,7 +402,6 @@ async fn receive(question: &Question<'_>, response: Response<Body>) -> Result<An
             Ok(Answer { headers: head.headers, bytes })
         }
         StatusCode::NOT_FOUND => Err(AskError::NotFound { registry, what }),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(AskError::Denied { registry, status, what }),
         StatusCode::TOO_MANY_REQUESTS => Err(busy(registry, status, &head.headers)),
         other if other.is_server_error() => Err(busy(registry, status, &head.headers)),
         _ => Err(question.wrong(format!("status {status}"))),

@@ -22,7 +22,7 @@ use crate::registry::Registries;
 use crate::wanted::Wanted;
 use crate::{clean, stage};
 
-/// How often the settings files are looked at.
+/// How often the settings and credential files are looked at.
 const TICK: Duration = Duration::from_secs(5);
 /// The promise to the service manager: a tick is a matter of milliseconds.
 const PROMISE: Duration = Duration::from_mins(1);
@@ -55,7 +55,7 @@ pub async fn run(layout: Layout, mut daemon: Daemon) -> anyhow::Result<()> {
             () = &mut shutdown => return Ok(()),
             () = daemon.reload() => watcher.reload(),
             () = wanted.changed() => {}
-            () = tokio::time::sleep(TICK) => watcher.reload_if_changed(),
+            () = tokio::time::sleep(TICK) => watcher.look_again(),
         }
     }
 }
@@ -101,9 +101,12 @@ impl Watcher {
         }
     }
 
-    fn reload_if_changed(&mut self) {
+    fn look_again(&mut self) {
         if stamp(&self.layout) != self.stamp {
             self.reload();
+        }
+        if self.registries.credentials_changed() {
+            self.wake(&self.followed.keys().cloned().collect::<Vec<_>>());
         }
     }
 

@@ -83,12 +83,7 @@ fn every_byte_is_checked() {
         ("a blob that is shorter", &file, Says::ok(b"server"), "6 bytes with digest"),
         ("a blob that breaks off", &file, broken, "cannot be reached"),
         ("a blob that is missing", &file, Says::status(404), "has no blob"),
-        (
-            "a wish for credentials",
-            "manifests/prod",
-            Says::status(401),
-            "credentials are not supported by this version",
-        ),
+        ("a wish for credentials", "manifests/prod", Says::status(401), "no credential is set"),
         (
             "a redirect off to elsewhere",
             &file,

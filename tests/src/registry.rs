@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use landfall_core::credential::Credential;
 use landfall_core::ids::Digest;
 use landfall_sample::http::{self, Response};
 
@@ -20,31 +21,54 @@ pub struct Registry {
     address: String,
     directory: PathBuf,
     lifetime: Lifetime,
+    /// Whom it serves, once it was closed.
+    credential: Option<Credential>,
     process: Option<Process>,
 }
+
+/// User `bot`, password `p-a_ss:word`, hashed by bcrypt: what breaks naive splitting.
+const HTPASSWD: &str = "bot:$2b$05$abcdefghijklmnopqrstuunfjebUerHFCZ.E/iPeW0n.jLcqfwH0W\n";
 
 impl Registry {
     /// Starts one with its configuration, data and log below `directory`.
     pub fn start(directory: &Path, lifetime: Lifetime) -> Result<Self> {
         std::fs::create_dir_all(directory)?;
         let address = format!("127.0.0.1:{}", ports::free()?);
-        let data = directory.join("registry");
-        let config = serde_json::json!({
-            "version": "0.1",
-            "log": { "level": "warn" },
-            "storage": { "filesystem": { "rootdirectory": data }, "delete": { "enabled": true } },
-            "http": { "addr": address },
-        });
-        std::fs::write(directory.join("registry.yaml"), config.to_string())?;
-        let mut registry = Self { address, directory: directory.to_owned(), lifetime, process: None };
+        let mut registry = Self { address, directory: directory.to_owned(), lifetime, credential: None, process: None };
+        registry.write_config()?;
         registry.resume()?;
         Ok(registry)
+    }
+
+    fn write_config(&self) -> Result<()> {
+        let mut config = serde_json::json!({
+            "version": "0.1",
+            "log": { "level": "warn" },
+            "storage": { "filesystem": { "rootdirectory": self.directory.join("registry") }, "delete": { "enabled": true } },
+            "http": { "addr": self.address },
+        });
+        if self.credential.is_some() {
+            let path = self.directory.join("htpasswd");
+            std::fs::write(&path, HTPASSWD)?;
+            config["auth"] = serde_json::json!({ "htpasswd": { "realm": "test", "path": path } });
+        }
+        Ok(std::fs::write(self.directory.join("registry.yaml"), config.to_string())?)
+    }
+
+    /// Serves nobody from now on but who shows this credential; we do.
+    pub fn close(&mut self) -> Result<Credential> {
+        let credential = Credential { username: "bot".to_owned(), password: "p-a_ss:word".to_owned() };
+        self.credential = Some(credential.clone());
+        self.write_config()?;
+        self.kill()?;
+        self.resume()?;
+        Ok(credential)
     }
 
     fn wait_for(&self, process: &mut Process) -> Result<()> {
         eventually(START, "the registry answers", || {
             process.check()?;
-            let answer = http::call(&self.address, ("GET", "/v2/"), &[])?;
+            let answer = self.request(("GET", "/v2/"), &[], &[])?;
             ensure!(answer.status == 200, "it answers {}", answer.status);
             Ok(())
         })
@@ -63,6 +87,11 @@ impl Registry {
         self.wait_for(&mut process)?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Whom it serves, where it is closed.
+    pub fn credential(&self) -> Option<&Credential> {
+        self.credential.as_ref()
     }
 
     /// `127.0.0.1:PORT`.
@@ -117,7 +146,9 @@ impl Registry {
 
     fn request(&self, request: (&str, &str), headers: &[(&str, &str)], body: &[u8]) -> Result<Response> {
         let address = self.address.parse().context("the registry's address")?;
-        let headers = [&[("Host", self.address.as_str())], headers].concat();
+        let shown = self.credential.as_ref().map(Credential::basic);
+        let mut headers = [&[("Host", self.address.as_str())], headers].concat();
+        headers.extend(shown.iter().map(|shown| ("Authorization", shown.as_str())));
         Ok(http::exchange(http::connect(&address)?, request, &headers, body)?)
     }
 }

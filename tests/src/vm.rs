@@ -102,6 +102,13 @@ impl Vm {
         self.write_settings(&json!({ "apps": { self.app.as_str(): app } }).to_string())
     }
 
+    /// Writes landfall.yaml with the path of the registry's credential; that file is the caller's.
+    pub fn configure_credential(&self, file: &Path) -> Result<()> {
+        let app = json!({ "channel": self.channel(), "poll": "250ms", "vars": { "PORT": self.port.to_string() } });
+        let registries = json!({ self.registry.address(): { "credential": file } });
+        self.write_settings(&json!({ "apps": { self.app.as_str(): app }, "registries": registries }).to_string())
+    }
+
     /// Writes any text as landfall.yaml.
     pub fn write_settings(&self, text: &str) -> Result<()> {
         let path = self.layout().config_file();
@@ -206,9 +213,14 @@ impl Vm {
         self.agent.take().context("no agent runs")?.stop()
     }
 
-    /// Runs the CLI on this VM.
+    /// Runs the CLI on this VM; for CI's part it has the registry's credential.
     pub fn landfall(&self, arguments: &[&str]) -> Result<Ran> {
-        let output = self.command("landfall")?.args(arguments).output()?;
+        let mut command = self.command("landfall")?;
+        if let Some(credential) = self.registry.credential() {
+            command.env("LANDFALL_REGISTRY_USERNAME", &credential.username);
+            command.env("LANDFALL_REGISTRY_PASSWORD", &credential.password);
+        }
+        let output = command.args(arguments).output()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Ran { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) })
     }

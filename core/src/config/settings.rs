@@ -2,6 +2,7 @@
 //! last valid ones.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,12 @@ impl Default for Host {
 pub struct Registry {
     /// Without TLS. Loopback registries are anyway: ask [`Settings::plain_http`].
     pub plain_http: bool,
+    /// The file that says who we are to it; see [`crate::credential`].
+    #[serde(default)]
+    pub credential: Option<PathBuf>,
+    /// PEM certificates that vouch for it, in place of the public ones.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
 }
 
 /// One app.

@@ -55,6 +55,8 @@ struct DefaultCaps {
 #[serde(deny_unknown_fields)]
 struct WrittenRegistry {
     plain_http: Option<bool>,
+    credential: Option<AbsoluteFile>,
+    ca: Option<AbsoluteFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -78,7 +80,7 @@ impl Config {
     pub fn merge(&mut self, over: Self) {
         merge_with(&mut self.host, over.host, WrittenHost::merge);
         merge_with(&mut self.registries, over.registries, |under, over| {
-            merge_maps(under, over, |under, over| replace(&mut under.plain_http, over.plain_http));
+            merge_maps(under, over, WrittenRegistry::merge);
         });
         merge_with(&mut self.apps, over.apps, |under, over| merge_maps(under, over, WrittenApp::merge));
     }
@@ -113,7 +115,7 @@ impl Config {
                 .registries
                 .unwrap_or_default()
                 .into_iter()
-                .map(|(host, registry)| (host.0, Registry { plain_http: registry.plain_http.unwrap_or(false) }))
+                .map(|(host, registry)| (host.0, registry.settle()))
                 .collect(),
             apps,
         })
@@ -127,6 +129,22 @@ impl WrittenHost {
         merge_with(&mut self.default_caps, over.default_caps, |under, over| replace(&mut under.memory, over.memory));
         replace(&mut self.allow_binds, over.allow_binds);
         replace(&mut self.publish, over.publish);
+    }
+}
+
+impl WrittenRegistry {
+    fn merge(&mut self, over: Self) {
+        replace(&mut self.plain_http, over.plain_http);
+        replace(&mut self.credential, over.credential);
+        replace(&mut self.ca, over.ca);
+    }
+
+    fn settle(self) -> Registry {
+        Registry {
+            plain_http: self.plain_http.unwrap_or(false),
+            credential: self.credential.map(|file| file.0.into()),
+            ca: self.ca.map(|file| file.0.into()),
+        }
     }
 }
 
@@ -190,6 +208,7 @@ checked! {
     WrittenSource(Source) = parse_source;
     RegistryHost(String) = |t| keep(t, is_registry(t), "registry", "expected a host, as in `ghcr.io` or `10.0.0.4:5000`");
     BindRoot(String) = |t| keep(t, is_bind_root(t), "path to bind", "expected an absolute path without `..`, not `/`");
+    AbsoluteFile(String) = |t| keep(t, is_bind_root(t), "file", "expected an absolute path without `..`");
     Profile(String) = |t| keep(t, is_profile(t), "profile", "use letters, digits, `_`, `.` and `-`");
     Variable(String) = parse_variable;
 }

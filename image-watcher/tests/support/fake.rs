@@ -38,7 +38,10 @@ impl Says {
 #[derive(Default)]
 struct State {
     answers: BTreeMap<String, Says>,
+    /// What `/v2/` wants to be shown, and what it says to whoever shows something else.
+    wants: Option<(String, Says)>,
     requests: Vec<(Instant, String)>,
+    shown: Vec<(String, Option<String>)>,
     connections: usize,
 }
 
@@ -70,6 +73,22 @@ impl Fake {
     /// `path` is below `/v2/deploy/`.
     pub fn says(&self, path: &str, says: Says) {
         self.state.lock().unwrap().answers.insert(format!("/v2/deploy/{path}"), says);
+    }
+
+    /// `path` is whole, without its query.
+    pub fn says_at(&self, path: &str, says: Says) {
+        self.state.lock().unwrap().answers.insert(path.to_owned(), says);
+    }
+
+    /// Serves nothing below `/v2/` but to requests with this `Authorization`; the others get a 401 with this challenge.
+    pub fn wants(&self, authorization: &str, challenge: &str) {
+        let says = Says::status(401).header("WWW-Authenticate", challenge);
+        self.state.lock().unwrap().wants = Some((authorization.to_owned(), says));
+    }
+
+    /// Path and `Authorization` of each request so far.
+    pub fn shown(&self) -> Vec<(String, Option<String>)> {
+        self.state.lock().unwrap().shown.clone()
     }
 
     /// Serves a bundle as a good registry does. Gives the manifest's digest.
@@ -112,7 +131,13 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
         let says = {
             let mut state = state.lock().unwrap();
             state.requests.push((Instant::now(), format!("{method} {path}")));
-            state.answers.get(path).cloned().unwrap_or_else(|| Says::status(404))
+            let shown = lines.iter().find_map(|line| line.trim().strip_prefix("authorization: ")).map(str::to_owned);
+            state.shown.push((path.to_owned(), shown.clone()));
+            let plain = path.split('?').next().unwrap_or(path);
+            match &state.wants {
+                Some((wanted, says)) if path.starts_with("/v2/") && shown.as_ref() != Some(wanted) => says.clone(),
+                _ => state.answers.get(plain).cloned().unwrap_or_else(|| Says::status(404)),
+            }
         };
         if answer(stream, method, &says).is_err() || says.breaks_off {
             return;

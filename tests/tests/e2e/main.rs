@@ -5,6 +5,7 @@ mod adoption;
 mod bad_artifact;
 mod bad_input;
 mod crash;
+mod credentials;
 mod idempotence;
 mod outage;
 mod rollout;

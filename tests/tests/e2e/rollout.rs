@@ -108,3 +108,23 @@ fn a_release_that_never_gets_healthy_is_taken_back_and_not_tried_again() {
         Ok(())
     });
 }
+
+/// With a poll interval of a day, an operator's word is what brings the release.
+#[test]
+fn a_poll_by_hand_finds_what_the_next_poll_would() {
+    on_a_vm("poll-by-hand", |vm| {
+        vm.live(&vm.publish_version("v1", &[])?)?;
+        vm.configure(&serde_json::json!({ "poll": "24h" }))?;
+        eventually(SOON, "both daemons have read the new interval", || {
+            let ran = vm.landfall(&["poll"])?;
+            ensure!(ran.code == 0, "{ran:?}");
+            let log = std::fs::read_to_string(vm.directory().join("landfall-image-watcher.log"))?;
+            ensure!(log.matches("the settings are read").count() >= 2, "the watcher has not");
+            Ok(())
+        })?;
+        let v2 = vm.publish_version("v2", &[])?;
+        let polled = vm.landfall(&["poll"])?;
+        ensure!(polled.code == 0 && polled.stderr.contains("ask the channel now"), "{polled:?}");
+        vm.live(&v2).map(drop)
+    });
+}
