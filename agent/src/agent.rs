@@ -29,6 +29,8 @@ const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 const SOCKET_VARIABLE: &str = "LANDFALL_DOCKER_HOST";
 /// Shortens probation, in milliseconds: for drills and tests on a machine of one's own.
 const PROBATION_VARIABLE: &str = "LANDFALL_PROBATION_MS";
+/// When a missing Compose is told, if no release asked for it earlier.
+const COMPOSE_AFTER: Duration = Duration::from_secs(10);
 /// How often the heart beats; the watchdog's promise is several times that.
 const BEAT: Duration = Duration::from_secs(5);
 
@@ -168,8 +170,10 @@ async fn settings(layout: &Layout) -> Result<(Settings, Option<String>)> {
     }
 }
 
-/// Beside all else: a stack that is down does not wait for a program that only releases need.
+/// Beside all else, and after a while: a stack that is down does not wait for a program that only releases need, nor share its
+/// cores with it.
 async fn look_for_compose(shared: Rc<Shared>) {
+    tokio::time::sleep(COMPOSE_AFTER).await;
     if let Err(why) = shared.plugin().await {
         tracing::error!("no release can be rolled out: {why}");
     }

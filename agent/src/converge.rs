@@ -320,7 +320,7 @@ fn look_at_one_shot(view: &View<'_>, service: place::Turn<'_>, ids: &[String]) -
         return ids.first().map_or(Look::Stands(Standing::Well), |id| missing(view, name, id));
     };
     match container.state {
-        RunState::Running => Look::waits(None, "is running to its end"),
+        RunState::Running | RunState::Paused => Look::waits(None, "is running to its end"),
         // Only a run of this spec counts; an exit that we saw end well is its completion.
         RunState::Exited { code: 0, .. }
             if spec.run == crate::spec::Run::WhenChanged || view.runtime.exits(&container.id) > 0 =>

@@ -19,11 +19,14 @@ pub fn container(id: &str, look: ContainerInspectResponse) -> Container {
         Some(
             ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD | ContainerStateStatusEnum::REMOVING,
         ) => RunState::Exited { code: state.exit_code.unwrap_or(0), out_of_memory: state.oom_killed.unwrap_or(false) },
+        Some(ContainerStateStatusEnum::PAUSED) => RunState::Paused,
         _ => RunState::Running,
     };
+    let streak = state.health.as_ref().and_then(|h| h.failing_streak).unwrap_or(0);
     let health = match state.health.and_then(|h| h.status) {
         Some(HealthStatusEnum::HEALTHY) => Health::Healthy,
-        Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,
+        // Without a failed check it only was paused, and is called so until the next check.
+        Some(HealthStatusEnum::UNHEALTHY) if streak > 0 => Health::Unhealthy,
         _ => Health::Unknown,
     };
     Container {

@@ -14,6 +14,10 @@ pub(crate) enum Judged {
 
 pub(crate) fn judge(view: &View<'_>, container: &Container) -> Judged {
     let Some(check) = &container.check else { return Judged::Well };
+    if container.state == RunState::Paused {
+        // Whoever paused it knows: it is left alone.
+        return Judged::Well;
+    }
     if container.health == Health::Unhealthy {
         return Judged::Ill("its health check fails".to_owned());
     }

@@ -48,8 +48,10 @@ pub struct Container {
 pub enum RunState {
     /// Made, never started.
     Created,
-    /// Up (paused and restarting count as up: it is not ours to start it).
+    /// Up (restarting counts as up: it is not ours to start it).
     Running,
+    /// Up, and halted by a person, who lets it go on; the Engine calls it unhealthy meanwhile (measured on Engine 26.1).
+    Paused,
     /// Not up, with its last exit code and whether the kernel killed it for memory.
     Exited {
         /// 0 to 255.
@@ -95,7 +97,7 @@ impl Check {
 impl Container {
     /// Whether it is up.
     pub fn runs(&self) -> bool {
-        self.state == RunState::Running
+        matches!(self.state, RunState::Running | RunState::Paused)
     }
 }
 

@@ -140,7 +140,8 @@ fn should_run<'a>(state: &'a AppState, seen: &'a Observed) -> Vec<&'a Container>
 }
 
 fn well(container: &Container, runtime: &Runtime) -> bool {
-    let judged = container.check.is_none() || container.health == Health::Healthy || runtime.gate_open(container);
+    let known = container.check.is_none() || container.health == Health::Healthy || runtime.gate_open(container);
+    let judged = known || container.state == RunState::Paused;
     container.runs() && judged && container.health != Health::Unhealthy
 }
 

@@ -117,7 +117,7 @@ async fn service(
         spec.one_shot && view.state.completed.contains(&completion_key(&generation.deployment, name, &shared.boot));
     let states: Vec<&str> = containers.iter().map(|c| word(c, view)).collect();
     let ready = states.iter().filter(|s| matches!(**s, "healthy" | "running")).count();
-    let worst = ["unhealthy", "backing-off", "exited", "starting", "running", "healthy"]
+    let worst = ["unhealthy", "backing-off", "exited", "paused", "starting", "running", "healthy"]
         .into_iter()
         .find(|w| states.contains(w));
     let mut memory = None;
@@ -144,6 +144,7 @@ async fn service(
 
 fn word(container: &Container, view: &AppView) -> &'static str {
     match (container.state, container.health) {
+        (RunState::Paused, _) => "paused",
         (RunState::Running, Health::Unhealthy) => "unhealthy",
         (RunState::Running, Health::Healthy) => "healthy",
         (RunState::Running, Health::Unknown) if container.check.is_none() => "running",

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use landfall_core::config::Channel;
 use landfall_core::ids::Digest;
 use serde::Serialize;
@@ -21,6 +23,8 @@ const COMPOSE_TYPE: &str = "application/vnd.docker.compose.file+yaml";
 const ENV_TYPE: &str = "application/vnd.docker.compose.envfile";
 const FILE_TYPE: &str = "application/vnd.landfall.file.v1";
 const POINTER_LAYER_TYPE: &str = "application/vnd.landfall.pointer.v1+json";
+/// Layers up to this size stand in the manifest too: 64 of them, the most there may be, fill a third of what a manifest may have.
+const INLINE: usize = 4 << 10;
 const TITLE: &str = "org.opencontainers.image.title";
 
 /// What a release is published as.
@@ -51,13 +55,21 @@ struct Descriptor<'a> {
     media_type: &'a str,
     digest: Digest,
     size: usize,
+    /// The content itself (OCI image specification 1.1, "Descriptor: data"), which saves the watcher a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<&'a str, &'a str>,
 }
 
 impl<'a> Descriptor<'a> {
     fn of(media_type: &'a str, bytes: &[u8], annotations: BTreeMap<&'a str, &'a str>) -> Self {
-        Self { media_type, digest: Digest::of(bytes), size: bytes.len(), annotations }
+        Self { media_type, digest: Digest::of(bytes), size: bytes.len(), data: None, annotations }
+    }
+
+    fn inline(mut self, bytes: &[u8]) -> Self {
+        self.data = (bytes.len() <= INLINE).then(|| STANDARD.encode(bytes));
+        self
     }
 }
 
@@ -70,14 +82,15 @@ pub fn of_bundle(layers: &[Layer], publication: &Publication<'_>) -> Vec<u8> {
             Kind::Env => (ENV_TYPE, BTreeMap::from([(TITLE, title), ("com.docker.compose.envfile", title)])),
             Kind::File => (FILE_TYPE, BTreeMap::from([(TITLE, title), ("io.landfall.file.mode", layer.mode())])),
         };
-        Descriptor::of(media_type, &layer.bytes, annotations)
+        Descriptor::of(media_type, &layer.bytes, annotations).inline(&layer.bytes)
     });
     write(BUNDLE_TYPE, layers.collect(), publication)
 }
 
 /// The manifest of a pointer document.
 pub fn of_pointer(document: &[u8], publication: &Publication<'_>) -> Vec<u8> {
-    let layer = Descriptor::of(POINTER_LAYER_TYPE, document, BTreeMap::from([(TITLE, "pointer.json")]));
+    let layer =
+        Descriptor::of(POINTER_LAYER_TYPE, document, BTreeMap::from([(TITLE, "pointer.json")])).inline(document);
     write(POINTER_TYPE, vec![layer], publication)
 }
 
@@ -125,11 +138,11 @@ mod tests {
                 r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","#,
                 r#""artifactType":"application/vnd.docker.compose.project","#,
                 r#""config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{config}","size":2}},"#,
-                r#""layers":[{{"mediaType":"application/vnd.docker.compose.file+yaml","digest":"{x}","size":1,"#,
+                r#""layers":[{{"mediaType":"application/vnd.docker.compose.file+yaml","digest":"{x}","size":1,"data":"eA==","#,
                 r#""annotations":{{"com.docker.compose.file":"compose.yaml","org.opencontainers.image.title":"compose.yaml"}}}},"#,
-                r#"{{"mediaType":"application/vnd.docker.compose.envfile","digest":"{x}","size":1,"#,
+                r#"{{"mediaType":"application/vnd.docker.compose.envfile","digest":"{x}","size":1,"data":"eA==","#,
                 r#""annotations":{{"com.docker.compose.envfile":"web.env","org.opencontainers.image.title":"web.env"}}}},"#,
-                r#"{{"mediaType":"application/vnd.landfall.file.v1","digest":"{x}","size":1,"#,
+                r#"{{"mediaType":"application/vnd.landfall.file.v1","digest":"{x}","size":1,"data":"eA==","#,
                 r#""annotations":{{"io.landfall.file.mode":"0755","org.opencontainers.image.title":"bin/run"}}}}],"#,
                 r#""annotations":{{"io.landfall.channel":"ghcr.io/acme/deploy:prod","io.landfall.sequence":"7","#,
                 r#""org.opencontainers.image.revision":"abc"}}}}"#,

@@ -83,6 +83,15 @@ impl Engine {
         self.list(&format!("/containers/json?all=1&filters={}", escape(&filter.to_string())))
     }
 
+    /// Pauses the running containers of a project, so that neither they nor their health checks take part, or lets them go on.
+    pub fn pause(&self, project: &str, paused: bool) -> Result<()> {
+        let (from, verb) = if paused { ("running", "pause") } else { ("paused", "unpause") };
+        for container in self.containers(project)?.iter().filter(|container| container.state == from) {
+            self.call("POST", &format!("/containers/{}/{verb}", container.id), None)?;
+        }
+        Ok(())
+    }
+
     /// All running containers of the machine.
     pub fn running(&self) -> Result<Vec<Container>> {
         self.list("/containers/json")

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use crate::bench::report::Report;
 use crate::bench::shell::Loop;
 use crate::bench::stack::Stack;
 use crate::bench::{floor, ours, release};
-use crate::vm::Vm;
-use crate::wait;
+use crate::vm::{SOON, Vm};
+use crate::wait::{self, eventually};
 
 /// Between two polls, and between two rounds of the shell loop: the watcher's default.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -37,12 +37,27 @@ fn releases(vm: &Vm, [floor, shell]: &[Stack; 2], runs: usize, report: &mut Repo
     for run in 0..runs {
         // Publications fall evenly over the interval, on both sides alike.
         let phase = (f64::from(u32::try_from(run)?) + 0.5) / f64::from(u32::try_from(runs)?);
+        alone(vm, vm.app.as_str(), [&floor.name, &shell.name])?;
         one_of_ours(vm, run, phase, report)?;
+        alone(vm, &floor.name, [vm.app.as_str(), &shell.name])?;
         one_by_hand(vm, floor, run, report)?;
+        alone(vm, &shell.name, [vm.app.as_str(), &floor.name])?;
         one_of_the_shell(vm, shell, run, phase, report)?;
         report.progress(&format!("rollouts: run {} of {runs}", run + 1));
     }
     Ok(())
+}
+
+/// A VM has one stack: while one is measured, the health checks of the others are not to take its cores. Its own are under way
+/// again when this returns.
+fn alone(vm: &Vm, one: &str, others: [&str; 2]) -> Result<()> {
+    others.into_iter().try_for_each(|other| vm.engine.pause(other, true))?;
+    vm.engine.pause(one, false)?;
+    eventually(SOON, "the stack is healthy again", || {
+        let all = vm.engine.containers(one)?;
+        let ill = all.iter().find(|container| container.state == "running" && !container.status.contains("(healthy)"));
+        ill.map_or(Ok(()), |container| bail!("{:?} is {}", container.names, container.status))
+    })
 }
 
 fn one_of_ours(vm: &Vm, run: usize, phase: f64, report: &mut Report) -> Result<()> {

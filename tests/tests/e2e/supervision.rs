@@ -9,6 +9,9 @@ use landfall_tests::suite::on_a_vm;
 use landfall_tests::vm::{SOON, Vm};
 use landfall_tests::wait::{eventually, throughout};
 
+/// How long paused containers are watched.
+const LEFT_ALONE: Duration = Duration::from_secs(3);
+
 #[test]
 fn a_killed_container_is_started_again() {
     on_a_vm("killed", |vm| {
@@ -185,4 +188,33 @@ fn finished_at(vm: &Vm, service: &str) -> Result<String> {
 
 fn state(vm: &Vm, container: &str, field: &str) -> Result<String> {
     Ok(vm.engine.inspect(container)?["State"][field].as_str().context("no such field")?.to_owned())
+}
+
+/// Whoever pauses a container looks into it: the Engine calls it unhealthy meanwhile, and we leave it alone.
+#[test]
+fn a_container_paused_by_hand_is_left_alone() {
+    on_a_vm("paused", |vm| {
+        let v1 = vm.publish_version("v1", &[])?;
+        vm.live(&v1)?;
+        let app = vm.app.to_string();
+        let before = vm.engine.serving_ids(&app)?;
+        let seq = vm.last_seq()?;
+        vm.engine.pause(&app, true)?;
+        eventually(SOON, "status says so", || {
+            let words: Vec<String> = vm.status()?.services.into_iter().map(|service| service.state).collect();
+            ensure!(words.iter().filter(|word| *word == "paused").count() == 3, "{words:?}");
+            Ok(())
+        })?;
+        throughout(LEFT_ALONE, "nobody touches them", || {
+            let states: Vec<_> =
+                vm.engine.containers(&app)?.into_iter().map(|c| (c.service().to_owned(), c.state)).collect();
+            let touched = states.iter().find(|(service, state)| state != "paused" && service != "migrate");
+            touched.map_or(Ok(()), |(service, state)| Err(anyhow::anyhow!("`{service}` is {state}")))
+        })?;
+        vm.engine.pause(&app, false)?;
+        vm.serves(&v1)?;
+        assert_eq!(vm.engine.serving_ids(&app)?, before);
+        ensure!(vm.last_seq()? == seq, "{:?}", vm.history()?);
+        Ok(())
+    });
 }
