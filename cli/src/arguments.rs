@@ -38,6 +38,10 @@ pub struct Cli {
 pub enum Verb {
     /// Publish a release to a channel: what CI calls.
     Publish(Publish),
+    /// Make what one channel has the newest release of another, or an older one the newest again.
+    Promote(Promote),
+    /// Compare the project on this disk with what a channel has; exit code 10 when `publish` would change something.
+    Diff(Publish),
     /// Check the configuration of this VM, or compose files; needs no daemon.
     Check(Check),
     /// What runs, how it is, and what comes next; exit code 10 when something is not healthy.
@@ -82,10 +86,34 @@ pub struct Publish {
     /// An annotation of the manifest. From GITHUB_* where set: `org.opencontainers.image.revision` and `.source`.
     #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = annotation)]
     pub annotations: Vec<(String, String)>,
+    /// Publish what another channel has, byte for byte, as `promote` does.
+    #[arg(long, value_name = "CHANNEL", conflicts_with_all = ["files", "images", "pointer", "annotations", "project_directory"])]
+    pub from: Option<Channel>,
     /// Publish image digests only; the compose file is on the VM. Without `-f` the services are those of `--image`.
     #[arg(long)]
     pub pointer: bool,
     /// Speak HTTP without TLS to the channel's registry. Loopback registries need no such word.
+    #[arg(long)]
+    pub plain_http: bool,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `promote`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Credentials: LANDFALL_REGISTRY_USERNAME and LANDFALL_REGISTRY_PASSWORD (for the registry of TO only), \
+else the Docker config file (`docker login`)."
+)]
+pub struct Promote {
+    /// The channel that has it, `registry/repository:tag`.
+    #[arg(value_name = "FROM")]
+    pub from: Channel,
+    /// The channel that gets it.
+    #[arg(value_name = "TO")]
+    pub to: Channel,
+    /// Speak HTTP without TLS to the registry of TO. Loopback registries need no such word.
     #[arg(long)]
     pub plain_http: bool,
     /// One JSON object on stdout.
@@ -260,6 +288,11 @@ mod tests {
             ("hands-off web --for soon --why x", Err("soon")),
             ("publish ghcr.io/acme/deploy:prod", Ok("tag: \"prod\"")),
             ("publish acme/deploy:prod", Err("registry")),
+            ("publish ghcr.io/a/b:c --from ghcr.io/a/b:d", Ok("from: Some(Channel")),
+            ("publish ghcr.io/a/b:c --from ghcr.io/a/b:d -f x.yaml", Err("cannot be used with")),
+            ("promote ghcr.io/a/b:staging ghcr.io/a/b:prod", Ok("tag: \"staging\"")),
+            ("promote ghcr.io/a/b:staging", Err("<TO>")),
+            ("diff ghcr.io/a/b:c -f compose.yaml", Ok("Diff")),
             ("publish ghcr.io/acme/deploy", Err("tag")),
             ("publish ghcr.io/a/b:c --image api", Err("SERVICE=REF")),
             ("publish ghcr.io/a/b:c --image =x", Err("service before")),

@@ -127,7 +127,7 @@ fn too_much(message: String) -> Failed {
 }
 
 /// The document that pins images. Everything is quoted, so that no service name turns into a number.
-fn image_digests(images: &BTreeMap<String, String>) -> String {
+pub fn image_digests(images: &BTreeMap<String, String>) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     images.iter().fold("services:\n".to_owned(), |text, (service, image)| {
         format!("{text}  {}:\n    image: {}\n", quoted(service), quoted(image))

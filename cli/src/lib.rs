@@ -9,6 +9,8 @@
 //! | [`agent`] | the client of the agent's socket |
 //! | [`status`], [`history`], [`plan`], [`logs`], [`orders`], [`check`] | one command group each; rendering is pure |
 //! | [`publish`] | the glue of `publish`, over the modules below |
+//! | [`promote`], [`diff`] | a channel's release to another channel; the project against a channel |
+//! | [`published`] | a release as a channel has it |
 //! | [`compose`] | the little of a compose file that publish must see |
 //! | [`flatten`] | `extends` and `include` resolved by the Compose plugin, without a daemon |
 //! | [`bundle`] | compose documents and files to layers: pure |
@@ -26,6 +28,7 @@ pub mod bundle;
 pub mod check;
 pub mod compose;
 pub mod credentials;
+pub mod diff;
 pub mod failure;
 pub mod files;
 pub mod flatten;
@@ -35,7 +38,9 @@ pub mod logs;
 pub mod manifest;
 pub mod orders;
 pub mod plan;
+pub mod promote;
 pub mod publish;
+pub mod published;
 pub mod registry;
 pub mod status;
 pub mod terminal;
@@ -62,6 +67,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failed> {
     let agent = agent::Agent::new(layout.agent_socket());
     match cli.verb {
         Verb::Publish(arguments) => publish::run(&arguments).await,
+        Verb::Promote(arguments) => promote::run(&arguments).await,
+        Verb::Diff(arguments) => diff::run(&arguments).await,
         Verb::Check(arguments) => check::run(&layout, &arguments).await,
         Verb::Status(arguments) => status::run(&agent, &arguments).await,
         Verb::History(arguments) => history::run(&agent, &arguments).await,

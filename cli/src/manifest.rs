@@ -17,15 +17,18 @@ pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const EMPTY: &[u8] = b"{}";
 
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
-const BUNDLE_TYPE: &str = "application/vnd.docker.compose.project";
-const POINTER_TYPE: &str = "application/vnd.landfall.pointer.v1";
+/// The artifact type of a bundle.
+pub const BUNDLE_TYPE: &str = "application/vnd.docker.compose.project";
+/// The artifact type of a pointer document.
+pub const POINTER_TYPE: &str = "application/vnd.landfall.pointer.v1";
 const COMPOSE_TYPE: &str = "application/vnd.docker.compose.file+yaml";
 const ENV_TYPE: &str = "application/vnd.docker.compose.envfile";
 const FILE_TYPE: &str = "application/vnd.landfall.file.v1";
 const POINTER_LAYER_TYPE: &str = "application/vnd.landfall.pointer.v1+json";
 /// Layers up to this size stand in the manifest too: 64 of them, the most there may be, fill a third of what a manifest may have.
 const INLINE: usize = 4 << 10;
-const TITLE: &str = "org.opencontainers.image.title";
+/// The annotation with a layer's file name or path.
+pub const TITLE: &str = "org.opencontainers.image.title";
 
 /// What a release is published as.
 #[derive(Debug, Clone)]
@@ -73,15 +76,26 @@ impl<'a> Descriptor<'a> {
     }
 }
 
+/// Media type of a layer, and its mode where the manifest says one.
+pub fn described(layer: &Layer) -> (&'static str, &'static str) {
+    match layer.kind {
+        Kind::Compose => (COMPOSE_TYPE, ""),
+        Kind::Env => (ENV_TYPE, ""),
+        Kind::File => (FILE_TYPE, layer.mode()),
+    }
+}
+
 /// The manifest of a bundle.
 pub fn of_bundle(layers: &[Layer], publication: &Publication<'_>) -> Vec<u8> {
     let layers = layers.iter().map(|layer| {
         let title = layer.title.as_str();
-        let (media_type, annotations) = match layer.kind {
-            Kind::Compose => (COMPOSE_TYPE, BTreeMap::from([(TITLE, title), ("com.docker.compose.file", title)])),
-            Kind::Env => (ENV_TYPE, BTreeMap::from([(TITLE, title), ("com.docker.compose.envfile", title)])),
-            Kind::File => (FILE_TYPE, BTreeMap::from([(TITLE, title), ("io.landfall.file.mode", layer.mode())])),
+        let (media_type, mode) = described(layer);
+        let annotations = match layer.kind {
+            Kind::Compose => [(TITLE, title), ("com.docker.compose.file", title)],
+            Kind::Env => [(TITLE, title), ("com.docker.compose.envfile", title)],
+            Kind::File => [(TITLE, title), ("io.landfall.file.mode", mode)],
         };
+        let annotations = BTreeMap::from(annotations);
         Descriptor::of(media_type, &layer.bytes, annotations).inline(&layer.bytes)
     });
     write(BUNDLE_TYPE, layers.collect(), publication)

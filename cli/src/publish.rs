@@ -8,6 +8,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use landfall_core::config::Channel;
 use landfall_core::ids::{Digest, ReleaseId, release_id_of_images};
 use serde::Serialize;
 
@@ -21,7 +22,7 @@ use crate::flatten;
 use crate::image::{Image, with_defaults};
 use crate::manifest::{self, EMPTY, Publication};
 use crate::registry::Registries;
-use crate::terminal;
+use crate::{promote, terminal};
 
 /// What Compose looks for, in its order.
 const COMPOSE_NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
@@ -44,23 +45,16 @@ struct Published<'a> {
 /// Publishes, and prints the release id and the digest.
 pub async fn run(arguments: &Publish) -> Result<Exit, Failed> {
     let channel = &arguments.channel;
+    if let Some(from) = &arguments.from {
+        return promote::copy(from, channel, arguments.plain_http, arguments.json).await;
+    }
     let project =
         if arguments.pointer && arguments.files.is_empty() { None } else { Some(Project::read(arguments).await?) };
-    let wanted = wanted_images(project.as_ref().map(|p| &p.view), &arguments.images)?;
-    let own = credentials::from_environment(variable)?;
-    let docker =
-        credentials::config_path(variable).map_or_else(|| Ok(DockerConfig::default()), |p| DockerConfig::load(&p))?;
-    let mut registries = Registries::new(&channel.registry, own, arguments.plain_http, docker);
-    let mut images = BTreeMap::new();
-    let mut digests = BTreeMap::new();
-    for (service, image) in &wanted {
-        let digest = registries.resolve(service, image).await?;
-        images.insert(service.clone(), image.pinned(&digest));
-        digests.insert(service.as_str(), digest);
-    }
+    let mut registries = registries(channel, arguments.plain_http)?;
+    let (images, digests) = resolve(project.as_ref().map(|p| &p.view), arguments, &mut registries).await?;
 
     let now = jiff::Timestamp::now();
-    let sequence = u64::try_from(now.as_millisecond()).unwrap_or_default();
+    let sequence = sequence(now);
     let publication = Publication { channel, sequence, annotations: provenance(now, variable, &arguments.annotations) };
     let (release, blobs, manifest) = match project {
         Some(project) if !arguments.pointer => {
@@ -75,12 +69,12 @@ pub async fn run(arguments: &Publish) -> Result<Exit, Failed> {
             tell(&Bundle::default(), &images);
             let document = manifest::pointer(&images, &publication.annotations);
             let manifest = manifest::of_pointer(&document, &publication);
-            let release = release_id_of_images(digests.iter().map(|(service, digest)| (*service, digest)));
+            let release = release_id_of_images(digests.iter().map(|(service, digest)| (service.as_str(), digest)));
             (release, vec![document], manifest)
         }
     };
     let digest = Digest::of(&manifest);
-    push(&mut registries, arguments, blobs, &manifest, &digest).await?;
+    push(&mut registries, channel, blobs, &manifest, &digest).await?;
     let published =
         Published { channel: channel.to_string(), release: &release, digest: &digest, sequence, images: &images };
     if arguments.json {
@@ -92,14 +86,52 @@ pub async fn run(arguments: &Publish) -> Result<Exit, Failed> {
     Ok(Exit::Done)
 }
 
-async fn push(
-    registries: &mut Registries,
+/// The registries of a publication to this channel, with what we are to each.
+pub fn registries(channel: &Channel, plain_http: bool) -> Result<Registries, Failed> {
+    let own = credentials::from_environment(variable)?;
+    let docker =
+        credentials::config_path(variable).map_or_else(|| Ok(DockerConfig::default()), |p| DockerConfig::load(&p))?;
+    Ok(Registries::new(&channel.registry, own, plain_http, docker))
+}
+
+/// Must not go down within a channel.
+pub fn sequence(now: jiff::Timestamp) -> u64 {
+    u64::try_from(now.as_millisecond()).unwrap_or_default()
+}
+
+/// What would be published, and the image of each service by digest: for comparison, nothing is pushed.
+pub async fn collect(
     arguments: &Publish,
+    registries: &mut Registries,
+) -> Result<(Bundle, BTreeMap<String, String>), Failed> {
+    let project = Project::read(arguments).await?;
+    let (images, _) = resolve(Some(&project.view), arguments, registries).await?;
+    Ok((project.bundle, images))
+}
+
+/// The image of each service by digest, and that digest.
+async fn resolve(
+    view: Option<&View>,
+    arguments: &Publish,
+    registries: &mut Registries,
+) -> Result<(BTreeMap<String, String>, BTreeMap<String, Digest>), Failed> {
+    let (mut images, mut digests) = (BTreeMap::new(), BTreeMap::new());
+    for (service, image) in wanted_images(view, &arguments.images)? {
+        let digest = registries.resolve(&service, &image).await?;
+        images.insert(service.clone(), image.pinned(&digest));
+        digests.insert(service, digest);
+    }
+    Ok((images, digests))
+}
+
+/// Blobs, then the manifest by its digest, then the tag: until then nobody sees anything.
+pub async fn push(
+    registries: &mut Registries,
+    channel: &Channel,
     mut blobs: Vec<Vec<u8>>,
     manifest: &[u8],
     digest: &Digest,
 ) -> Result<(), Failed> {
-    let channel = &arguments.channel;
     let repository = registries.open(&channel.repository).await?;
     blobs.push(EMPTY.to_vec());
     // Equal files are one blob.

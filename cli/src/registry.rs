@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::stream;
-use landfall_core::config::is_loopback;
+use futures_util::stream::{self, StreamExt as _};
+use landfall_core::config::{Channel, is_loopback};
 use landfall_core::ids::{Digest, printable};
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
@@ -69,6 +69,47 @@ impl Registries {
         digest.parse().map_err(|error| Failed::new(Exit::Failed, format!("{request}: the registry answered {error}")))
     }
 
+    /// The manifest that a channel points at.
+    pub async fn manifest(&mut self, channel: &Channel) -> Result<Vec<u8>, Failed> {
+        let (client, auth) = self.client(&channel.registry).await?;
+        let reference = reference(channel);
+        let request = format!("GET manifest `{channel}`");
+        let answer = within(&request, async {
+            client.auth(&reference, auth, RegistryOperation::Pull).await?;
+            client.pull_manifest_raw(&reference, auth, &[MANIFEST_TYPE]).await
+        });
+        let explain = |trouble: Trouble| {
+            trouble.explain(
+                &channel.registry,
+                &channel.repository,
+                "pull",
+                "publish a release there first, or name another",
+            )
+        };
+        answer.await.map(|(bytes, _)| bytes.to_vec()).map_err(explain)
+    }
+
+    /// A blob of a channel's repository, of at most `size` bytes. The caller verifies it.
+    pub async fn blob(&mut self, channel: &Channel, digest: &Digest, size: u64) -> Result<Vec<u8>, Failed> {
+        let (client, _) = self.client(&channel.registry).await?;
+        let reference = reference(channel);
+        let request = format!("GET blob `{digest}` of `{channel}`");
+        let answer = within(&request, async {
+            let stream = client.pull_blob_stream(&reference, digest.as_str()).await?.stream;
+            let mut stream = std::pin::pin!(stream);
+            let mut bytes = Vec::new();
+            while let Some(chunk) = stream.next().await {
+                bytes.extend_from_slice(&chunk?);
+                if bytes.len() as u64 > size {
+                    break;
+                }
+            }
+            Ok(bytes)
+        });
+        let again = "publish it again: its registry has lost a part of it";
+        answer.await.map_err(|trouble| trouble.explain(&channel.registry, &channel.repository, "pull", again))
+    }
+
     /// Opens the channel's repository for pushing.
     pub async fn open(&mut self, repository: &str) -> Result<Repository<'_>, Failed> {
         let registry = self.own.clone();
@@ -123,6 +164,10 @@ impl Registries {
         })?;
         Ok((client, auth))
     }
+}
+
+fn reference(channel: &Channel) -> Reference {
+    Reference::with_tag(channel.registry.clone(), channel.repository.clone(), channel.tag.clone())
 }
 
 /// A repository that can be pushed to.

@@ -25,7 +25,8 @@ pub enum Stale {
     },
     /// Published for another channel.
     #[error(
-        "the release was published for `{published}`, not for `{followed}`; publish it here with `landfall publish`"
+        "the release was published for `{published}`, not for `{followed}`; if it is meant for here: \
+         `landfall promote {published} {followed}`"
     )]
     OtherChannel {
         /// What it says.
@@ -35,7 +36,8 @@ pub enum Stale {
     },
     /// Older than what was seen.
     #[error(
-        "sequence {offered} is older than {seen}, which this channel had; to go back, publish the old content again"
+        "sequence {offered} is older than {seen}, which this channel had; to go back, publish the old content again, or \
+         `landfall promote` it from a tag that has it"
     )]
     Older {
         /// What it says.

@@ -126,6 +126,14 @@ impl Registry {
         }
     }
 
+    /// Puts the manifest of one tag under another, byte for byte, as retagging by plain HTTP does.
+    pub fn copy_tag(&self, repository: &str, from: &str, to: &str, media_type: &str) -> Result<Digest> {
+        let source = format!("/v2/{repository}/manifests/{from}");
+        let found = self.request(("GET", &source), &[("Accept", media_type)], &[])?;
+        ensure!(found.status == 200, "`{from}`: the registry answered {}", found.status);
+        self.push_manifest(repository, to, media_type, &found.body)
+    }
+
     /// Spoils a blob on the registry's disk: it is served from now on with what `change` leaves of it.
     pub fn spoil(&self, digest: &Digest, change: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
         let blobs = self.directory.join("registry/docker/registry/v2/blobs/sha256");

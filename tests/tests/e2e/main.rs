@@ -10,5 +10,6 @@ mod idempotence;
 mod outage;
 mod rollout;
 mod shapes;
+mod sources;
 mod supervision;
 mod upgrade;
