@@ -63,6 +63,17 @@ pub struct Follower {
     failures: u32,
 }
 
+/// How a problem is told.
+#[derive(Clone, Copy)]
+enum Tone {
+    /// The registry answered, and what it has is not taken.
+    NotAccepted,
+    /// It did not.
+    Unreachable,
+    /// The record of sequences cannot be used.
+    Forgotten,
+}
+
 enum Polled {
     /// As before.
     Unchanged,
@@ -167,6 +178,7 @@ impl Follower {
     fn settle(&mut self, polled: Result<Polled, NotTaken>) -> Duration {
         let chance = RandomState::new().build_hasher().finish();
         let interval = retry::jittered(self.settings.poll, chance);
+        let forgotten = matches!(polled, Err(NotTaken::Memory(_)));
         let (problem, is_good, delay) = match polled {
             Ok(Polled::Unchanged) => (self.standing_refusal(), true, interval),
             Ok(Polled::Taken) => (None, true, interval),
@@ -188,7 +200,12 @@ impl Follower {
         };
         // A disk that does not take the channel file is the worse of two problems, and is told instead.
         let unwritten = written.err().map(|source| chain(&self.disk(source)));
-        self.tell(unwritten.or(problem).as_ref(), is_good);
+        let tone = match (is_good, forgotten) {
+            (true, _) => Tone::NotAccepted,
+            (false, false) => Tone::Unreachable,
+            (false, true) => Tone::Forgotten,
+        };
+        self.tell(unwritten.or(problem).as_ref(), tone);
         delay
     }
 
@@ -207,16 +224,19 @@ impl Follower {
     }
 
     /// One journal entry per change, not per poll.
-    fn tell(&self, problem: Option<&String>, is_good: bool) {
+    fn tell(&self, problem: Option<&String>, tone: Tone) {
         if !self.board.note(&self.app, problem) {
             return;
         }
         let (app, channel) = (&self.app, &self.settings.channel);
-        match (problem, is_good) {
-            (Some(why), true) => {
+        match (problem, tone) {
+            (Some(why), Tone::NotAccepted) => {
                 tracing::warn!(MESSAGE_ID = event::RELEASE_NOT_ACCEPTED, LANDFALL_APP = %app, channel = %channel, "nothing new is taken from the channel: {why}");
             }
-            (Some(why), false) => {
+            (Some(why), Tone::Forgotten) => {
+                tracing::error!(MESSAGE_ID = event::WATCHER_STATE_BROKEN, LANDFALL_APP = %app, channel = %channel, "a person is needed: {why}");
+            }
+            (Some(why), Tone::Unreachable) => {
                 tracing::warn!(MESSAGE_ID = event::CHANNEL_UNREACHABLE, LANDFALL_APP = %app, channel = %channel, "the channel cannot be read: {why}");
             }
             (None, _) => {

@@ -58,6 +58,14 @@ pub fn other_compose_plugin() -> Result<PathBuf> {
     if compose_plugin()? == newest { installed_compose() } else { Ok(newest) }
 }
 
+/// What others publish with, `oras` or `skopeo`: installed, or built by `tools/install-publishers.sh`.
+pub fn publisher(name: &str) -> Result<PathBuf> {
+    let built = tests_directory().parent().context("no repository")?.join("target/publishers").join(name);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).map(|directory| directory.join(name)).chain([built]);
+    places.find(|p| p.is_file()).with_context(|| format!("no `{name}`; next: run `tools/install-publishers.sh`"))
+}
+
 fn installed_compose() -> Result<PathBuf> {
     let places = ["/usr/local/lib/docker", "/usr/local/libexec/docker", "/usr/lib/docker", "/usr/libexec/docker"];
     let mut usual = places.iter().map(|place| Path::new(place).join("cli-plugins/docker-compose"));

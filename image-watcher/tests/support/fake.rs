@@ -16,17 +16,36 @@ pub struct Says {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
-    /// Sends only half of the body and hangs up.
-    pub breaks_off: bool,
+    /// How the body ends.
+    pub end: End,
+}
+
+/// How an answer ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// As it should.
+    Whole,
+    /// After this many bytes of the body it hangs up.
+    BreaksOff(usize),
+    /// After this many bytes of the body it says nothing more and keeps the connection.
+    Stalls(usize),
+    /// It says nothing at all and keeps the connection.
+    Silent,
+    /// The body is said again and again, without a length.
+    Never,
 }
 
 impl Says {
     pub fn ok(body: &[u8]) -> Self {
-        Self { status: 200, headers: Vec::new(), body: body.to_vec(), breaks_off: false }
+        Self { status: 200, headers: Vec::new(), body: body.to_vec(), end: End::Whole }
     }
 
     pub fn status(status: u16) -> Self {
         Self { status, ..Self::ok(b"") }
+    }
+
+    pub fn ends(self, end: End) -> Self {
+        Self { end, ..self }
     }
 
     pub fn header(mut self, key: &'static str, value: impl Into<String>) -> Self {
@@ -91,13 +110,18 @@ impl Fake {
         self.state.lock().unwrap().shown.clone()
     }
 
-    /// Serves a bundle as a good registry does. Gives the manifest's digest.
-    pub fn serve_bundle(&self, bundle: &Bundle) -> Digest {
-        let bytes = bundle.manifest().to_string().into_bytes();
-        let digest = Digest::of(&bytes);
-        let says = Says::ok(&bytes).header("Docker-Content-Digest", digest.as_str());
+    /// Serves any bytes as the channel's manifest. Gives their digest.
+    pub fn serve_manifest(&self, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        let says = Says::ok(bytes).header("Docker-Content-Digest", digest.as_str());
         self.says(&format!("manifests/{digest}"), says.clone());
         self.says("manifests/prod", says);
+        digest
+    }
+
+    /// Serves a bundle as a good registry does. Gives the manifest's digest.
+    pub fn serve_bundle(&self, bundle: &Bundle) -> Digest {
+        let digest = self.serve_manifest(&bundle.manifest().to_string().into_bytes());
         for (descriptor, content) in &bundle.layers {
             self.says(&format!("blobs/{}", descriptor["digest"].as_str().unwrap()), Says::ok(content));
         }
@@ -139,14 +163,26 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
                 _ => state.answers.get(plain).cloned().unwrap_or_else(|| Says::status(404)),
             }
         };
-        if answer(stream, method, &says).is_err() || says.breaks_off {
+        if answer(stream, method, &says).is_err() || says.end != End::Whole {
+            if matches!(says.end, End::Stalls(_) | End::Silent) {
+                // Until the other side gives up.
+                let _ = reader.read_line(&mut String::new());
+            }
             return;
         }
     }
 }
 
 fn answer(mut stream: &TcpStream, method: &str, says: &Says) -> std::io::Result<()> {
-    write!(stream, "HTTP/1.1 {} x\r\nContent-Length: {}\r\n", says.status, says.body.len())?;
+    if says.end == End::Silent {
+        return Ok(());
+    }
+    write!(stream, "HTTP/1.1 {} x\r\n", says.status)?;
+    if says.end == End::Never {
+        write!(stream, "Connection: close\r\n")?;
+    } else {
+        write!(stream, "Content-Length: {}\r\n", says.body.len())?;
+    }
     for (key, value) in &says.headers {
         write!(stream, "{key}: {value}\r\n")?;
     }
@@ -154,6 +190,11 @@ fn answer(mut stream: &TcpStream, method: &str, says: &Says) -> std::io::Result<
     if method == "HEAD" {
         return Ok(());
     }
-    let sent = if says.breaks_off { says.body.len() / 2 } else { says.body.len() };
-    stream.write_all(&says.body[..sent])
+    match says.end {
+        End::Whole | End::Silent => stream.write_all(&says.body),
+        End::BreaksOff(sent) | End::Stalls(sent) => stream.write_all(&says.body[..sent]),
+        End::Never => loop {
+            stream.write_all(&says.body)?;
+        },
+    }
 }

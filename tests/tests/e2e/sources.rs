@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use landfall_core::protocol::HistoryEvent;
-use landfall_tests::artifact::MANIFEST;
+use landfall_tests::artifact::{self, MANIFEST};
 use landfall_tests::programs;
 use landfall_tests::suite::on_a_vm;
 use landfall_tests::vm::{ROLLOUT, SOON, Vm};
@@ -83,6 +83,37 @@ fn a_copied_release_is_refused_and_a_promoted_one_taken() {
     });
 }
 
+/// With a file beside the compose file, by the commands of the README; then the same artifact at another tag, by skopeo.
+#[test]
+fn what_oras_pushes_and_skopeo_copies_is_rolled_out() {
+    on_a_vm("oras", |vm| {
+        vm.project.set_version(&vm.registry, "v1", &[])?;
+        oras_push(vm, &vm.channel())?;
+        served(vm, "v1")?;
+        vm.project.set_version(&vm.registry, "v2", &[])?;
+        let candidate = vm.channel().replace(":prod", ":candidate");
+        oras_push(vm, &candidate)?;
+        let mut skopeo = Command::new(programs::publisher("skopeo")?);
+        skopeo.args(["--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+        run(skopeo.arg(format!("docker://{candidate}")).arg(format!("docker://{}", vm.channel())))?;
+        served(vm, "v2")
+    });
+}
+
+fn oras_push(vm: &Vm, channel: &str) -> Result<()> {
+    let mut oras = Command::new(programs::publisher("oras")?);
+    oras.current_dir(vm.project.directory()).args(["push", "--plain-http"]);
+    oras.args(["--artifact-type", artifact::BUNDLE, channel]);
+    run(oras.arg(format!("compose.yaml:{}", artifact::COMPOSE)).arg(format!("proxy.conf:{}", artifact::FILE)))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {said}");
+    Ok(())
+}
+
 /// Another tag's own manifest without `io.landfall.*`, on a channel that never had a sequence: as stock tools do it.
 #[test]
 fn an_artifact_retagged_by_stock_tools_is_rolled_out() {
@@ -123,10 +154,7 @@ fn compose_publish(vm: &Vm, plugin: &Path, channel: &str) -> Result<()> {
     let file = vm.directory().join("compose.yaml");
     let mut command = Command::new(plugin);
     command.arg("--file").arg(file).args(verb).arg(channel).env("PORT", vm.port().to_string());
-    let output = command.output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{} {verb:?}: {said}", plugin.display());
-    Ok(())
+    run(&mut command)
 }
 
 fn served(vm: &Vm, version: &str) -> Result<()> {
