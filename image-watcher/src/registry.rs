@@ -3,6 +3,7 @@
 //! connections, what gets us in, and when a registry wants to be left alone, and decides nothing about releases.
 
 mod access;
+mod ask_error;
 pub mod challenge;
 mod connect;
 mod pacer;
@@ -15,14 +16,15 @@ use jiff::Timestamp;
 use landfall_core::config::{Channel, Settings};
 use landfall_core::credential::Credential;
 use landfall_core::ids::{Digest, printable};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::manifest::{Blob, MANIFEST_LIMIT};
 use crate::retry;
 use access::{Access, Accesses, Way};
+pub use ask_error::AskError;
 use challenge::{Challenge, Token};
 use connect::{Body, Connections};
 use pacer::Pacers;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// From the request to the last byte of an answer.
 const HEAD_DEADLINE: Duration = Duration::from_secs(15);
@@ -44,67 +46,6 @@ pub struct Registries {
     connections: Connections,
     accesses: Accesses,
     pacers: Pacers,
-}
-
-/// Why there is no answer. Each is worth another try later.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AskError {
-    /// No connection, no answer in time, or a broken one.
-    #[error("`{registry}` cannot be reached: {why}; check the network and the registry")]
-    Unreachable {
-        /// Which.
-        registry: String,
-        /// What happened.
-        why: String,
-    },
-    /// It is busy, or has trouble of its own.
-    #[error("`{registry}` answered {status}; nothing to do here, it is asked again later")]
-    Busy {
-        /// Which.
-        registry: String,
-        /// What it said.
-        status: u16,
-        /// What it asked for.
-        retry_after: Option<Duration>,
-    },
-    /// There is no such thing.
-    #[error("`{registry}` has no {what}; publish a release there, or correct `channel` in landfall.yaml")]
-    NotFound {
-        /// Which.
-        registry: String,
-        /// What was asked for.
-        what: String,
-    },
-    /// It wants credentials.
-    #[error("`{registry}` does not let us read {what}: {why}")]
-    Denied {
-        /// Which.
-        registry: String,
-        /// What was asked for.
-        what: String,
-        /// Which credential, and what to do.
-        why: String,
-    },
-    /// It answered, but not what was asked for.
-    #[error("`{registry}` sent a wrong answer for {what}: {why}; check the registry or the proxy before it")]
-    Wrong {
-        /// Which.
-        registry: String,
-        /// What was asked for.
-        what: String,
-        /// What is wrong.
-        why: String,
-    },
-}
-
-impl AskError {
-    /// How long the registry wants to be left alone.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Busy { retry_after, .. } => *retry_after,
-            Self::Unreachable { .. } | Self::NotFound { .. } | Self::Denied { .. } | Self::Wrong { .. } => None,
-        }
-    }
 }
 
 /// What is asked for.

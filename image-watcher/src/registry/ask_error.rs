@@ -1,0 +1,64 @@
+//! Why a registry gave no answer, for people and for the back-off.
+
+use std::time::Duration;
+
+/// Why there is no answer. Each is worth another try later.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// No connection, no answer in time, or a broken one.
+    #[error("`{registry}` cannot be reached: {why}; check the network and the registry")]
+    Unreachable {
+        /// Which.
+        registry: String,
+        /// What happened.
+        why: String,
+    },
+    /// It is busy, or has trouble of its own.
+    #[error("`{registry}` answered {status}; nothing to do here, it is asked again later")]
+    Busy {
+        /// Which.
+        registry: String,
+        /// What it said.
+        status: u16,
+        /// What it asked for.
+        retry_after: Option<Duration>,
+    },
+    /// There is no such thing.
+    #[error("`{registry}` has no {what}; publish a release there, or correct `channel` in landfall.yaml")]
+    NotFound {
+        /// Which.
+        registry: String,
+        /// What was asked for.
+        what: String,
+    },
+    /// It wants credentials.
+    #[error("`{registry}` does not let us read {what}: {why}")]
+    Denied {
+        /// Which.
+        registry: String,
+        /// What was asked for.
+        what: String,
+        /// Which credential, and what to do.
+        why: String,
+    },
+    /// It answered, but not what was asked for.
+    #[error("`{registry}` sent a wrong answer for {what}: {why}; check the registry or the proxy before it")]
+    Wrong {
+        /// Which.
+        registry: String,
+        /// What was asked for.
+        what: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl AskError {
+    /// How long the registry wants to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => *retry_after,
+            Self::Unreachable { .. } | Self::NotFound { .. } | Self::Denied { .. } | Self::Wrong { .. } => None,
+        }
+    }
+}
