@@ -51,6 +51,38 @@ async fn a_token_is_fetched_once_kept_and_fetched_anew_when_refused() {
     assert_eq!(fake.shown()[7].1.as_deref(), Some("Bearer t2"));
 }
 
+/// As ghcr.io does: each 401 names the scope of its repository.
+#[tokio::test]
+async fn two_repositories_of_one_registry_keep_a_token_each() {
+    let fake = Fake::start();
+    let challenge = |repository: &str| {
+        let realm = format!("http://{}/token", fake.address);
+        format!("Bearer realm=\"{realm}\",service=\"r\",scope=\"repository:{repository}:pull\"")
+    };
+    let (registries, channel) = registries(&fake, None);
+    let other: Channel = format!("{}/other:prod", fake.address).parse().unwrap();
+    fake.says_at("/token", Says::ok(br#"{"token":"t","expires_in":300}"#));
+    let digest = fake.serve_bundle(&bundle());
+    fake.says_at("/v2/other/manifests/prod", Says::ok(b"").header("Docker-Content-Digest", digest.as_str()));
+    for (channel, repository) in [(&channel, "deploy"), (&other, "other")] {
+        // The second is not asked for the first's scope: its own request has no token yet.
+        fake.wants("Bearer t", &challenge(repository));
+        assert_eq!(registries.head(channel).await, Ok(Some(digest.clone())));
+    }
+    let before = paths(&fake).len();
+    for _ in 0..3 {
+        for channel in [&channel, &other] {
+            assert_eq!(registries.head(channel).await, Ok(Some(digest.clone())));
+        }
+    }
+    let after = paths(&fake).split_off(before);
+    assert!(after.iter().all(|path| path.starts_with("/v2/")) && after.len() == 6, "{after:?}");
+    let asked: Vec<String> = paths(&fake).into_iter().filter(|path| path.starts_with("/token")).collect();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(asked[0].ends_with("scope=repository%3Adeploy%3Apull"), "{asked:?}");
+    assert!(asked[1].ends_with("scope=repository%3Aother%3Apull"), "{asked:?}");
+}
+
 #[tokio::test]
 async fn the_credential_goes_to_the_token_service_and_a_wrong_one_rests() {
     let directory = tempfile::tempdir().unwrap();

@@ -36,11 +36,11 @@ impl Accesses {
         Arc::clone(accesses.entry(registry.to_owned()).or_insert_with(make))
     }
 
-    /// Whether the credential of a registry that was asked has changed since; those are tried again at once.
+    /// Whether the credential of a registry that was asked has changed since this was asked last.
     pub(super) fn have_news(&self) -> bool {
         let accesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Each is looked at: `any` would stop at the first.
-        accesses.values().filter(|access| access.renew()).count() > 0
+        accesses.values().filter(|access| access.has_news()).count() > 0
     }
 }
 
@@ -56,7 +56,11 @@ pub(super) struct Access {
 struct State {
     /// How the file looked when it was last read.
     stamp: Option<Stamp>,
+    /// Somebody must be told that it changed.
+    news: bool,
     wanted: Option<Challenge>,
+    /// What each repository's challenge named.
+    scopes: BTreeMap<String, String>,
     /// By scope.
     tokens: BTreeMap<String, (String, Instant)>,
     accepted_at: Option<Timestamp>,
@@ -95,8 +99,8 @@ impl Access {
                 drop(state);
                 Ok(Way::Ask(self.credential()?.map(|credential| credential.basic())))
             }
-            Some(Challenge::Bearer { realm, service, scope }) => {
-                let scope = scope_of(scope.as_deref(), repository);
+            Some(Challenge::Bearer { realm, service, .. }) => {
+                let scope = scope_of(state.scopes.get(repository).map(String::as_str), repository);
                 match state.tokens.get(&scope) {
                     Some((token, until)) if Instant::now() < *until => Ok(Way::Ask(Some(format!("Bearer {token}")))),
                     _ => Ok(Way::Fetch { realm: realm.clone(), service: service.clone(), scope }),
@@ -109,7 +113,9 @@ impl Access {
     pub(super) fn challenged(&self, challenge: Challenge, repository: &str, shown: Option<&str>) -> bool {
         let mut state = self.state();
         if let Challenge::Bearer { scope, .. } = &challenge {
-            state.tokens.remove(&scope_of(scope.as_deref(), repository));
+            let scope = scope_of(scope.as_deref(), repository);
+            state.tokens.remove(&scope);
+            state.scopes.insert(repository.to_owned(), scope);
         }
         // A token may have ended, or its service changed.
         let again = challenge != Challenge::Basic || !shown.is_some_and(|shown| shown.starts_with("Basic "));
@@ -173,17 +179,18 @@ impl Access {
         format!("the credential of user `{user}` in `{path}` {what}: put a good one there, it is tried at once")
     }
 
-    /// Forgets what came of a credential that is not the one in the file; true where there was something to forget.
-    fn renew(&self) -> bool {
+    fn has_news(&self) -> bool {
+        self.renew();
+        std::mem::take(&mut self.state().news)
+    }
+
+    /// Forgets what came of a credential that is not the one in the file.
+    fn renew(&self) {
         let stamp = self.path.as_deref().map(stamp);
         let mut state = self.state();
-        match state.stamp.replace(stamp.flatten()) {
-            Some(before) if before != stamp.flatten() => {
-                (state.refused, state.accepted_at) = (None, None);
-                state.tokens.clear();
-                true
-            }
-            Some(_) | None => false,
+        if state.stamp.replace(stamp.flatten()).is_some_and(|before| before != stamp.flatten()) {
+            (state.refused, state.accepted_at, state.news) = (None, None, true);
+            state.tokens.clear();
         }
     }
 
