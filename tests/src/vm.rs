@@ -90,11 +90,7 @@ impl Vm {
 
     /// Writes landfall.yaml; `more` is merged into the app.
     pub fn configure(&self, more: &serde_json::Value) -> Result<()> {
-        let mut app = json!({
-            "channel": self.channel(),
-            "poll": "250ms",
-            "vars": { "PORT": self.port.to_string() },
-        });
+        let mut app = self.app_settings();
         for (key, value) in more.as_object().context("`more` is no map")? {
             app[key] = value.clone();
         }
@@ -104,9 +100,13 @@ impl Vm {
 
     /// Writes landfall.yaml with the path of the registry's credential; that file is the caller's.
     pub fn configure_credential(&self, file: &Path) -> Result<()> {
-        let app = json!({ "channel": self.channel(), "poll": "250ms", "vars": { "PORT": self.port.to_string() } });
         let registries = json!({ self.registry.address(): { "credential": file } });
-        self.write_settings(&json!({ "apps": { self.app.as_str(): app }, "registries": registries }).to_string())
+        let apps = json!({ self.app.as_str(): self.app_settings() });
+        self.write_settings(&json!({ "apps": apps, "registries": registries }).to_string())
+    }
+
+    fn app_settings(&self) -> serde_json::Value {
+        json!({ "channel": self.channel(), "poll": "250ms", "vars": { "PORT": self.port.to_string() } })
     }
 
     /// Writes any text as landfall.yaml.

@@ -21,21 +21,10 @@ const MOST_ROUNDS: u32 = 60;
 fn a_roll_comes_through_a_kill_of_compose_at_twenty_offsets() {
     on_a_vm("compose-points", |vm| {
         let mut drill = Drill::begin(vm)?;
-        let mut lifetime = lifetime(&mut drill)?;
-        let (began, whole) = (Instant::now(), lifetime);
-        let (mut hits, mut rounds) = (0, 0);
-        while hits < OFFSETS && rounds < MOST_ROUNDS {
-            rounds += 1;
-            let offset = lifetime * hits / OFFSETS;
-            if killed_after(&mut drill, offset).with_context(|| format!("killed {offset:?} after its start"))? {
-                hits += 1;
-            } else {
-                lifetime = offset;
-            }
-        }
-        ensure!(hits == OFFSETS, "a living Compose was met {hits} times in {rounds} rounds");
+        let (began, whole) = (Instant::now(), lifetime(&mut drill)?);
+        let rounds = at_offsets(&mut drill, OFFSETS, whole, killed_after)?;
         say(&format!(
-            "Compose: {hits} kills within {} ms, in {rounds} rounds and {} s",
+            "Compose: {OFFSETS} kills within {} ms, in {rounds} rounds and {} s",
             whole.as_millis(),
             began.elapsed().as_secs()
         ));
@@ -48,20 +37,31 @@ fn a_roll_comes_through_a_kill_of_compose_at_twenty_offsets() {
 fn a_roll_comes_through_a_kill_of_the_agent_while_compose_runs() {
     on_a_vm("beside-compose", |vm| {
         let mut drill = Drill::begin(vm)?;
-        let mut lifetime = lifetime(&mut drill)?;
-        let (mut hits, mut rounds) = (0, 0);
-        while hits < PARTS && rounds < MOST_ROUNDS {
-            rounds += 1;
-            let offset = lifetime * hits / PARTS;
-            if agent_killed_after(&mut drill, offset).with_context(|| format!("killed {offset:?} after its start"))? {
-                hits += 1;
-            } else {
-                lifetime = offset;
-            }
-        }
-        ensure!(hits == PARTS, "the agent was killed beside a living Compose {hits} times in {rounds} rounds");
+        let whole = lifetime(&mut drill)?;
+        at_offsets(&mut drill, PARTS, whole, agent_killed_after)?;
         Ok(())
     });
+}
+
+/// Kills after that many even parts of Compose's life, and says in how many rounds: what came too late shortens the life.
+fn at_offsets(
+    drill: &mut Drill<'_>,
+    offsets: u32,
+    mut lifetime: Duration,
+    kill: fn(&mut Drill<'_>, Duration) -> Result<bool>,
+) -> Result<u32> {
+    let (mut hits, mut rounds) = (0, 0);
+    while hits < offsets && rounds < MOST_ROUNDS {
+        rounds += 1;
+        let offset = lifetime * hits / offsets;
+        if kill(drill, offset).with_context(|| format!("killed {offset:?} after its start"))? {
+            hits += 1;
+        } else {
+            lifetime = offset;
+        }
+    }
+    ensure!(hits == offsets, "a living Compose was met {hits} times in {rounds} rounds");
+    Ok(rounds)
 }
 
 /// How long it lives when nobody disturbs it.
