@@ -15,7 +15,7 @@ use landfall_core::journal::event;
 use landfall_core::layout::Layout;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::follow::{Board, Follower};
 use crate::registry::Registries;
@@ -37,6 +37,9 @@ pub async fn run(layout: Layout, mut daemon: Daemon) -> anyhow::Result<()> {
     let mut watcher = Watcher::new(&layout);
     let mut wanted = Wanted::new(&layout);
     let mut clean_at = Instant::now();
+    // One clock for the whole life: a sleep begun anew after each wake-up would never end under frequent polls by hand.
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shutdown = std::pin::pin!(daemon.shutdown());
     watcher.reload();
     daemon.ready();
@@ -55,7 +58,7 @@ pub async fn run(layout: Layout, mut daemon: Daemon) -> anyhow::Result<()> {
             () = &mut shutdown => return Ok(()),
             () = daemon.reload() => watcher.reload(),
             () = wanted.changed() => {}
-            () = tokio::time::sleep(TICK) => watcher.look_again(),
+            _ = ticks.tick() => watcher.look_again(),
         }
     }
 }
