@@ -39,8 +39,8 @@ pub struct Passed {
 pub enum What {
     /// Its health check passed.
     Well {
-        /// Without having failed before.
-        at_once: bool,
+        /// At which probe: the first is 1.
+        probes: u32,
     },
     /// What [`Probers::weigh`] found, milliseconds of CPU.
     Cpu(Millis),
@@ -142,15 +142,15 @@ struct Subject {
 async fn probe(shared: Rc<Shared>, subject: Subject, passed: mpsc::UnboundedSender<Passed>) {
     let Subject { id, check, started_at, earliest } = subject;
     sleep(earliest.map_or(0, |earliest| earliest * FIRST_AT / 100 - (now() - started_at))).await;
-    let mut at_once = true;
+    let mut probes = 0;
     loop {
         let at = now();
+        probes += 1;
         // An error is a container that just went away: the loop sees that by itself.
         if let Ok(true) = shared.engine.probe(&id, &check).await {
-            let _ = passed.send(Passed { id, started_at, at, what: What::Well { at_once } });
+            let _ = passed.send(Passed { id, started_at, at, what: What::Well { probes } });
             return;
         }
-        at_once = false;
         sleep(pause(now() - started_at)).await;
     }
 }

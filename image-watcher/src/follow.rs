@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::chain::chain;
 use crate::channel_file::{ChannelRecord, Taken};
 use crate::registry::{AskError, Registries};
-use crate::retry;
+use crate::schedule::Schedule;
 use crate::take::{NotTaken, Taker};
 
 /// A whole poll, with the fetching of a release. Each request has its own deadline too.
@@ -60,7 +60,7 @@ pub struct Follower {
     first_seen: Option<(Digest, Timestamp)>,
     /// The manifest that was refused for good, and why.
     refused: Option<(Digest, String)>,
-    failures: u32,
+    schedule: Schedule,
 }
 
 /// How a problem is told.
@@ -88,6 +88,7 @@ impl Follower {
     pub fn new(app: AppName, settings: App, layout: &Layout, registries: &Arc<Registries>, board: &Board) -> Self {
         let record = ChannelRecord::open(layout, &app, &settings.channel);
         Self {
+            schedule: Schedule::new(settings.poll),
             app,
             settings,
             layout: layout.clone(),
@@ -96,7 +97,6 @@ impl Follower {
             record,
             first_seen: None,
             refused: None,
-            failures: 0,
         }
     }
 
@@ -177,22 +177,15 @@ impl Follower {
     /// Writes down how the poll went, and says when the next one is.
     fn settle(&mut self, polled: Result<Polled, NotTaken>) -> Duration {
         let chance = RandomState::new().build_hasher().finish();
-        let interval = retry::jittered(self.settings.poll, chance);
         let forgotten = matches!(polled, Err(NotTaken::Memory(_)));
         let (problem, is_good, delay) = match polled {
-            Ok(Polled::Unchanged) => (self.standing_refusal(), true, interval),
-            Ok(Polled::Taken) => (None, true, interval),
+            Ok(Polled::Unchanged) => (self.standing_refusal(), true, self.schedule.answered(chance)),
+            Ok(Polled::Taken) => (None, true, self.schedule.answered(chance)),
             // The first publication is awaited as eagerly as any other.
-            Ok(Polled::NothingThere(error)) => (Some(chain(&error)), true, interval),
-            Err(NotTaken::Refused(refusal)) => (Some(chain(&refusal)), true, interval),
-            Err(error) => {
-                let delay = self.delay_after(&error, chance);
-                (Some(chain(&error)), false, delay)
-            }
+            Ok(Polled::NothingThere(error)) => (Some(chain(&error)), true, self.schedule.answered(chance)),
+            Err(NotTaken::Refused(refusal)) => (Some(chain(&refusal)), true, self.schedule.answered(chance)),
+            Err(error) => (Some(chain(&error)), false, self.schedule.failed(asked_for(&error), chance)),
         };
-        if is_good {
-            self.failures = 0;
-        }
         let written = if is_good {
             self.record.good_poll(Timestamp::now(), problem.clone())
         } else {
@@ -212,15 +205,6 @@ impl Follower {
     /// What keeps the newest manifest from being taken, if it is not the one that is shown.
     fn standing_refusal(&self) -> Option<String> {
         self.refused.as_ref().map(|(_, why)| why.clone())
-    }
-
-    fn delay_after(&mut self, error: &NotTaken, chance: u64) -> Duration {
-        self.failures = self.failures.saturating_add(1);
-        let asked = match error {
-            NotTaken::Registry(error) => error.retry_after(),
-            NotTaken::Refused(_) | NotTaken::Disk { .. } | NotTaken::Memory(_) => None,
-        };
-        asked.unwrap_or_else(|| retry::jittered(retry::ERRORS.after(self.failures), chance))
     }
 
     /// One journal entry per change, not per poll.
@@ -243,5 +227,13 @@ impl Follower {
                 tracing::info!(MESSAGE_ID = event::CHANNEL_REACHABLE, LANDFALL_APP = %app, channel = %channel, "nothing is wrong with the channel any more");
             }
         }
+    }
+}
+
+/// How long the registry wants to be left alone.
+fn asked_for(error: &NotTaken) -> Option<Duration> {
+    match error {
+        NotTaken::Registry(error) => error.retry_after(),
+        NotTaken::Refused(_) | NotTaken::Disk { .. } | NotTaken::Memory(_) => None,
     }
 }

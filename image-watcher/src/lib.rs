@@ -4,13 +4,14 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`watcher`] | the loop: settings, one follower per app, polls wanted now, cleaning |
-//! | [`follow`] | one channel: one HEAD per poll, and when the next is |
+//! | [`follow`] | one channel: one HEAD per poll |
+//! | [`schedule`] | pure: when the next poll is: jitter, back-off |
 //! | [`take`] | from a new manifest to a staged release, step by step |
 //! | [`manifest`] | pure: a manifest's bytes to an artifact, with all limits |
 //! | [`titles`] | pure: which paths a release may name |
 //! | [`sequence`] | pure: which manifest is newer |
 //! | [`release`] | pure: identity, record and tree of a release |
-//! | [`retry`] | pure: jitter, back-off, `Retry-After` |
+//! | [`retry`] | pure: `Retry-After` |
 //! | [`registry`] | edge: the HTTP client |
 //! | [`stage`], [`clean`] | edge: what is laid down, and what goes |
 //! | [`memory`], [`channel_file`] | edge: `state.json` and `channels/<app>.json` |
@@ -28,6 +29,7 @@ pub mod memory;
 pub mod registry;
 pub mod release;
 pub mod retry;
+pub mod schedule;
 pub mod sequence;
 pub mod stage;
 pub mod take;

@@ -1,13 +1,9 @@
-//! When to ask again: jitter, back-off, and what a registry's `Retry-After` means. Pure: time and chance come in.
+//! What a registry's `Retry-After` means. Pure: time comes in.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use landfall_core::backoff::Backoff;
 use landfall_core::config::parse_duration;
-
-/// After errors: 1 s doubling to 60 s.
-pub const ERRORS: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_mins(1) };
 
 /// Some registries say less than a millisecond: never hammer.
 const RETRY_AFTER_LEAST: Duration = Duration::from_millis(100);
@@ -26,12 +22,6 @@ pub fn retry_after(header: &str, now: Timestamp) -> Option<Duration> {
         Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
     };
     Some(asked.clamp(RETRY_AFTER_LEAST, RETRY_AFTER_MOST))
-}
-
-/// `interval` and up to a tenth more or less, by `chance`: machines that booted together do not ask together.
-pub fn jittered(interval: Duration, chance: u64) -> Duration {
-    let permille = 900 + u32::try_from(chance % 201).unwrap_or_default();
-    interval.saturating_mul(permille) / 1000
 }
 
 #[cfg(test)]
@@ -57,15 +47,6 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(retry_after(header, now), wanted.map(Duration::from_millis), "{header}");
-        }
-    }
-
-    #[test]
-    fn jitter_is_a_tenth_at_most() {
-        for (chance, wanted) in
-            [(0, 4_500), (100, 5_000), (200, 5_500), (201, 4_500), (u64::MAX, 4_500 + 5 * (u64::MAX % 201))]
-        {
-            assert_eq!(jittered(Duration::from_secs(5), chance), Duration::from_millis(wanted), "{chance}");
         }
     }
 }

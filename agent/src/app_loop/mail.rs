@@ -47,13 +47,13 @@ impl AppLoop {
             return;
         }
         match passed.what {
-            What::Well { at_once } => {
-                self.learning.passed(&passed.id, at_once);
+            What::Well { probes } => {
+                self.learning.passed(&passed.id, probes);
                 self.runtime.probe_passed(&passed.id, passed.at);
             }
             What::Cpu(cpu) => {
                 if let Some(well) = self.runtime.well_since(container) {
-                    self.learning.started(container, well, cpu);
+                    self.learning.started(&container.id, &container.service, well - container.started_at, cpu);
                 }
             }
         }
