@@ -144,8 +144,9 @@ impl AppLoop {
         {
             tracing::warn!(LANDFALL_APP = %self.app, "cannot write the history: {error:#}");
         }
-        // The watcher must not delete what is being looked at.
-        if self.newest.begin(&self.state)
+        // The watcher must not delete what is being looked at, and must know what to follow.
+        let followed_changed = self.newest.follow_tags().await;
+        if (self.newest.begin(&self.state) || followed_changed)
             && let Err(error) = self.write_wanted()
         {
             tracing::warn!(LANDFALL_APP = %self.app, "cannot write what is wanted: {error:#}");
@@ -351,7 +352,7 @@ impl AppLoop {
     }
 
     fn write_wanted(&self) -> Result<()> {
-        live_files::write_wanted(&self.shared, &self.app, &self.state, self.newest.aimed())
+        live_files::write_wanted(&self.shared, &self.app, &self.state, &self.newest)
     }
 
     fn show(&self, why: Option<String>) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use landfall_core::config::Host;
-use landfall_core::ids::{AppName, ReleaseId};
+use landfall_core::ids::{AppName, ReleaseId, sha256_hex};
 
 use crate::compose_plugin::{ComposePlugin, ConfigFailure, ConfigRequest};
 use crate::model::{self, Canonical, Text};
@@ -23,6 +23,8 @@ pub struct Project {
     pub(crate) vars: BTreeMap<String, String>,
     pub(crate) canonical: Canonical,
     pub(crate) files: ProjectFiles,
+    /// sha256 of the compose files where they lie on this machine: then the release does not say what they say.
+    pub(crate) on_host: Vec<String>,
 }
 
 /// What a project is read from.
@@ -106,8 +108,10 @@ pub fn understand(input: Input<'_>, text: &str) -> Result<Project, Refusal> {
             problems.push(Problem::new(Rule::BindOutside, "volumes", what));
         }
     }
+    let on_host = if files.staged { Vec::new() } else { input.compose.iter().map(|path| hash_of(path)).collect() };
     Refusal::unless_none(problems)?;
     Ok(Project {
+        on_host,
         app: input.app.clone(),
         release: input.release,
         profiles: input.profiles.to_vec(),
@@ -147,6 +151,11 @@ fn override_images(canonical: &mut Canonical, images: &BTreeMap<String, String>)
     let named = images.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let what = format!("the pointer document names {named}, and none of them runs here");
     Err(Problem::new(Rule::NoImage, "images", what).into())
+}
+
+/// Of a file that was just read by the first pass; one that is gone since differs from all.
+fn hash_of(path: &Path) -> String {
+    std::fs::read(path).map(|bytes| sha256_hex(&bytes)).unwrap_or_default()
 }
 
 /// Paths of the machine that the project refers to.

@@ -20,7 +20,7 @@ use crate::children::{Files, Job, Model, OWN_PROGRAM, Question, ToFinalise, ToTr
 use crate::fence::{self, Confinement};
 use crate::preflight::Stop;
 use crate::spec::Deployment;
-use crate::{continuity, early_images, raw_policy, translate};
+use crate::{canonical, continuity, early_images, raw_policy, translate};
 
 /// The largest project takes a tenth of a second. No less than Compose is given, which inherits it.
 const CPU_SECONDS: u64 = 20;
@@ -54,6 +54,17 @@ fn work(job: Job) -> Result<Vec<u8>> {
             let question: Question = question()?;
             narrow(&[], &sources(&question), &[])?;
             answer(&images(&question))
+        }
+        Job::Tags => {
+            let ToTranslate { question, plugin } = question()?;
+            narrow(&[Path::new(OWN_PROGRAM), plugin.binary()], &sources(&question), &[])?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let images: Result<_, Stop> = runtime.block_on(async {
+                let (app, app_settings, host) = (&question.app, &question.settings, &question.host);
+                let input = translate::host_input(&question.layout, app, app_settings, host);
+                Ok(canonical::read(&plugin, input, &mut Vec::new()).await?.images())
+            });
+            answer(&images)
         }
         Job::Translate => {
             let ToTranslate { question, plugin } = question()?;

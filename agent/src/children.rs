@@ -35,6 +35,8 @@ pub enum Job {
     Settings,
     /// Which images a release will surely need.
     Images,
+    /// Which images the compose file on this machine names.
+    Tags,
     /// From the sources of a release to the text of its canonical model.
     Translate,
     /// From that text and the images to a [`Deployment`] and its files.
@@ -122,13 +124,14 @@ pub enum Unsettled {
 
 impl Job {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::Settings, Self::Images, Self::Translate, Self::Finalise];
+    pub const ALL: &[Self] = &[Self::Settings, Self::Images, Self::Tags, Self::Translate, Self::Finalise];
 
     /// The program's first argument.
     pub fn word(self) -> &'static str {
         match self {
             Self::Settings => "settings",
             Self::Images => "images",
+            Self::Tags => "tags",
             Self::Translate => "translate",
             Self::Finalise => "finalise",
         }
@@ -142,7 +145,7 @@ impl Job {
     fn deadline(self) -> Duration {
         match self {
             Self::Settings | Self::Images => SHORT,
-            Self::Translate | Self::Finalise => LONG,
+            Self::Tags | Self::Translate | Self::Finalise => LONG,
         }
     }
 }
@@ -157,6 +160,11 @@ pub async fn settings(layout: &Layout) -> Result<Settings, Unsettled> {
 pub async fn images(question: &Question) -> BTreeSet<String> {
     // Those that are missed here are fetched after the translation, which also says what is wrong.
     ask(Job::Images, question).await.unwrap_or_default()
+}
+
+/// The images of the compose file on this machine, by service, as it writes them. The release of the question is not looked at.
+pub async fn tags(question: &ToTranslate) -> Result<BTreeMap<String, String>, Stop> {
+    ask(Job::Tags, question).await.unwrap_or_else(|why| Err(Stop::Later(why)))
 }
 
 /// The canonical model of a release.

@@ -42,9 +42,9 @@ impl Learning {
     pub fn started(&mut self, id: &str, service: &str, took: Millis, cpu: Millis) {
         // Docker's own check is a probe too.
         let probes = self.probes.remove(id).unwrap_or(1);
-        let cpu = (cpu - Millis::from(probes) * PROBE).max(0);
+        let probing = cpu.min(Millis::from(probes) * PROBE);
         let at_most = probes < 2;
-        self.startups.learn(service, StartUp { took, cpu, at_most });
+        self.startups.learn(service, StartUp { took, cpu, probing, at_most });
         self.unsaved = true;
     }
 

@@ -60,6 +60,7 @@ pub mod startups;
 pub mod state;
 pub mod status;
 pub mod status_file;
+pub mod tag_watch;
 pub mod translate;
 pub mod updates;
 pub mod watch;

@@ -6,9 +6,11 @@ use landfall_core::contract::{self, Read, WantedFile};
 use landfall_core::ids::{AppName, ReleaseId, sha256_hex};
 
 use crate::decide::Candidate;
+use crate::release_watch::ReleaseWatch;
 use crate::shared::Shared;
 use crate::spec::Deployment;
 use crate::state::{AppState, Phase};
+use crate::tag_watch::Tags;
 
 /// `current/compose.yaml` starts what is live by a plain `docker compose up -d`. Deployments that nothing needs go; the
 /// candidate is needed though no state names it yet: its file was written by preflight and is not written again.
@@ -32,36 +34,38 @@ pub fn publish_current(shared: &Shared, app: &AppName, state: &AppState, candida
     Ok(())
 }
 
-/// What the watcher must not delete; `aimed` is the release that is being examined.
-pub fn write_wanted(shared: &Shared, app: &AppName, state: &AppState, aimed: Option<&ReleaseId>) -> Result<()> {
+/// What the watcher must not delete, and what it is to follow.
+pub fn write_wanted(shared: &Shared, app: &AppName, state: &AppState, newest: &ReleaseWatch) -> Result<()> {
     let mut releases: Vec<ReleaseId> = deployments_in_use(state).iter().map(|d| d.release.clone()).collect();
-    releases.extend(aimed.cloned());
+    releases.extend(newest.aimed().cloned());
     releases.sort();
     releases.dedup();
     let old = match contract::read::<WantedFile>(&shared.layout.wanted(app)) {
         Read::Found(old) => Some(old),
         Read::Absent | Read::Garbled(_) | Read::NewerFormat(_) => None,
     };
-    if old.as_ref().is_some_and(|old| old.releases == releases) {
+    let tags = newest.tags();
+    if old.as_ref().is_some_and(|old| old.releases == releases && old.tags == *tags) {
         return Ok(());
     }
-    want(shared, app, releases, old.map_or(0, |old| old.poll))
+    want(shared, app, releases, tags.clone(), old.map_or(0, |old| old.poll))
 }
 
 /// Has the watcher ask the channel now, between its polls.
 pub fn raise_poll(shared: &Shared, app: &AppName) -> Result<()> {
     let path = shared.layout.wanted(app);
     match contract::read::<WantedFile>(&path) {
-        Read::Found(old) => want(shared, app, old.releases, old.poll + 1),
-        Read::Absent => want(shared, app, Vec::new(), 1),
+        Read::Found(old) => want(shared, app, old.releases, old.tags, old.poll + 1),
+        Read::Absent => want(shared, app, Vec::new(), Tags::new(), 1),
         // To write it anew without what it keeps would let the watcher delete that.
         Read::Garbled(why) => bail!("what the watcher must keep cannot be read: {why}"),
         Read::NewerFormat(format) => bail!("`{}` has format {format}, of a newer agent", path.display()),
     }
 }
 
-fn want(shared: &Shared, app: &AppName, releases: Vec<ReleaseId>, poll: u64) -> Result<()> {
-    let mut wanted = WantedFile { format: contract::FORMAT, app: app.clone(), releases, poll, request: String::new() };
+fn want(shared: &Shared, app: &AppName, releases: Vec<ReleaseId>, tags: Tags, poll: u64) -> Result<()> {
+    let (format, app_name) = (contract::FORMAT, app.clone());
+    let mut wanted = WantedFile { format, app: app_name, releases, poll, tags, request: String::new() };
     wanted.request = sha256_hex(&serde_json::to_vec(&wanted)?);
     landfall_core::publish::write_json(&shared.layout.wanted(app), &wanted)?;
     Ok(())

@@ -18,6 +18,7 @@ use crate::observed::Millis;
 use crate::preflight::{self, Examined, Stop};
 use crate::shared::{Mail, Shared};
 use crate::state::{AppState, Attempt, Phase};
+use crate::tag_watch::{TagWatch, Tags};
 
 /// Between preflights that failed for want of something.
 const AGAIN: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
@@ -36,6 +37,7 @@ pub struct ReleaseWatch {
     app: AppName,
     shared: Rc<Shared>,
     channel: Option<ChannelFile>,
+    tag_watch: TagWatch,
     aim: Option<Aim>,
     preflight: Option<(JoinHandle<Examined>, Attempt)>,
     failures: u32,
@@ -50,6 +52,7 @@ impl ReleaseWatch {
     /// Nothing is known yet.
     pub fn new(app: AppName, shared: Rc<Shared>) -> Self {
         Self {
+            tag_watch: TagWatch::new(app.clone(), Rc::clone(&shared)),
             app,
             shared,
             channel: None,
@@ -87,6 +90,16 @@ impl ReleaseWatch {
         self.aim.as_ref().map(|a| &a.release)
     }
 
+    /// The tags that the watcher is to follow.
+    pub fn tags(&self) -> &Tags {
+        self.tag_watch.tags()
+    }
+
+    /// Finds out which tags those are. True where they changed.
+    pub async fn follow_tags(&mut self) -> bool {
+        self.tag_watch.turn(AGAIN).await
+    }
+
     /// What passed preflight.
     pub fn candidate(&self) -> Option<&Candidate> {
         self.candidate.as_ref()
@@ -94,7 +107,7 @@ impl ReleaseWatch {
 
     /// Why the newest release did not pass.
     pub fn refused(&self) -> Option<&str> {
-        self.refused.as_deref()
+        self.refused.as_deref().or(self.tag_watch.problem())
     }
 
     /// True while images are pulled and a release is examined.
@@ -104,13 +117,17 @@ impl ReleaseWatch {
 
     /// When a release that could not be examined is tried again.
     pub fn again_at(&self) -> Option<Millis> {
-        self.again_at
+        self.again_at.into_iter().chain(self.tag_watch.again_at()).min()
     }
 
     /// Begins a preflight where the newest release needs one. True when one began.
     pub fn begin(&mut self, state: &AppState) -> bool {
         let Some(channel) = &self.channel else { return false };
         let Some(release) = &channel.release else { return false };
+        // Taken from other tags than those that are followed now: the watcher has not answered yet.
+        if channel.tags != *self.tags() {
+            return false;
+        }
         let aim = Aim { release: release.clone(), sequence: channel.sequence, epoch: self.shared.settings_epoch.get() };
         let again = self.again_at.is_some_and(|at| now() >= at);
         if self.aim.as_ref() == Some(&aim) && !again {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::observed::Millis;
 
 /// Supposed of a service that was never seen starting: it takes a second, and a whole core.
-const UNKNOWN: StartUp = StartUp { took: 1000, cpu: 1000, at_most: true };
+const UNKNOWN: StartUp = StartUp { took: 1000, cpu: 1000, probing: 0, at_most: true };
 /// A service is counted as starting at most this many times as long as its last starts took: what hangs holds up nobody.
 const PATIENCE: Millis = 3;
 /// And at least this long, milliseconds.
@@ -27,8 +27,11 @@ const CORE: Millis = 1000;
 pub struct StartUp {
     /// From the start to the first check of its health that passed, milliseconds.
     pub took: Millis,
-    /// CPU time of its container until then, milliseconds.
+    /// CPU time of its container until then, milliseconds, probes included.
     pub cpu: Millis,
+    /// How much of it went into probes: a load on the machine, and no part of the start.
+    #[serde(default)]
+    pub probing: Millis,
     /// Nobody looked before: it may have been well long since.
     #[serde(default)]
     pub at_most: bool,
@@ -54,6 +57,7 @@ impl Startups {
                     (false, false) => new.took.min(old.took + (new.took - old.took) / SLOWLY),
                 },
                 cpu: i64::midpoint(old.cpu, new.cpu),
+                probing: i64::midpoint(old.probing, new.probing),
                 at_most: old.at_most && new.at_most,
             },
         };
@@ -63,9 +67,18 @@ impl Startups {
     /// How long it takes at the least, milliseconds; none where it was never seen. Other starts beside it may have doubled the
     /// time of its CPU, and nothing else of it; where nobody looked before it may be half.
     pub fn earliest(&self, service: &str) -> Option<Millis> {
-        let StartUp { took, cpu, at_most } = *self.services.get(service)?;
+        let StartUp { took, cpu, probing, at_most } = *self.services.get(service)?;
+        let cpu = cpu - probing;
         let least = took - cpu.min(took - cpu).max(0);
         Some(if at_most { least / 2 } else { least })
+    }
+
+    /// The CPU time that it needs, milliseconds, where its start is mostly that: it cannot be well before it has had it, however
+    /// long others keep it from a core.
+    pub fn needs(&self, service: &str) -> Option<Millis> {
+        let StartUp { took, cpu, probing, at_most } = *self.services.get(service)?;
+        let own = cpu - probing;
+        (!at_most && own * 2 >= took).then_some(own)
     }
 
     /// How long it is supposed to take at the least, milliseconds.
@@ -114,11 +127,11 @@ mod tests {
     fn the_unknown_asks_for_a_core_and_the_known_for_what_it_used() {
         let mut startups = Startups::default();
         assert_eq!((startups.took("api"), startups.demand("api")), (1000, 1000));
-        startups.learn("api", StartUp { took: 2000, cpu: 100, at_most: false });
+        startups.learn("api", StartUp { took: 2000, cpu: 100, probing: 0, at_most: false });
         assert_eq!((startups.took("api"), startups.demand("api")), (2000, 50));
-        startups.learn("api", StartUp { took: 2100, cpu: 105, at_most: false });
+        startups.learn("api", StartUp { took: 2100, cpu: 105, probing: 0, at_most: false });
         assert_eq!(startups.took("api"), 2012, "a slower start may be a busy machine");
-        startups.learn("api", StartUp { took: 1000, cpu: 100, at_most: false });
+        startups.learn("api", StartUp { took: 1000, cpu: 100, probing: 0, at_most: false });
         assert_eq!(startups.took("api"), 1000);
     }
 
@@ -128,16 +141,29 @@ mod tests {
         assert_eq!(startups.earliest("api"), None);
         for (took, cpu, earliest) in [(2000, 20, 1980), (2000, 1300, 1300), (2000, 800, 1200), (2000, 3500, 2000)] {
             let mut startups = Startups::default();
-            startups.learn("api", StartUp { took, cpu, at_most: false });
+            startups.learn("api", StartUp { took, cpu, probing: 0, at_most: false });
             assert_eq!(startups.earliest("api"), Some(earliest), "{took} {cpu}");
         }
+    }
+
+    #[test]
+    fn what_burns_cpu_is_over_when_it_has_had_it() {
+        let needs = |took, cpu, at_most| {
+            let mut startups = Startups::default();
+            startups.learn("api", StartUp { took, cpu, probing: 100, at_most });
+            startups.needs("api")
+        };
+        assert_eq!(needs(2000, 1800, false), Some(1700));
+        assert_eq!(needs(2000, 900, false), None, "it waits for something else");
+        assert_eq!(needs(2000, 1800, true), None, "nobody saw when it was well");
+        assert_eq!(Startups::default().needs("api"), None);
     }
 
     #[test]
     fn what_nobody_saw_before_is_looked_at_earlier_the_next_time() {
         let mut startups = Startups::default();
         let mut learn = |took, at_most| {
-            startups.learn("api", StartUp { took, cpu: 0, at_most });
+            startups.learn("api", StartUp { took, cpu: 0, probing: 0, at_most });
             startups.earliest("api").unwrap()
         };
         assert_eq!(learn(4000, true), 2000);

@@ -69,20 +69,31 @@ pub fn input<'a>(
     settings: &'a App,
     host: &'a Host,
 ) -> Input<'a> {
-    let release_directory = layout.release(app, &staged.release);
-    let (compose, files, images) = match &staged.source {
-        StagedSource::Bundle { compose, files } => {
-            let documents = compose.iter().map(|name| release_directory.join("compose").join(name)).collect();
-            (documents, ProjectFiles::of_bundle(release_directory.join("project"), files), None)
-        }
-        StagedSource::Pointer { images } => {
-            let directory = layout.host_app(app);
-            (vec![directory.join("compose.yaml")], ProjectFiles::of_directory(directory), Some(images))
-        }
-    };
+    let on_host = host_input(layout, app, settings, host);
     let release = staged.release.clone();
-    let (profiles, vars) = (settings.profiles.as_slice(), &settings.vars);
-    Input { compose, files, images, app, release, profiles, vars, host }
+    match &staged.source {
+        StagedSource::Bundle { compose, files } => {
+            let directory = layout.release(app, &release);
+            let documents = compose.iter().map(|name| directory.join("compose").join(name)).collect();
+            let files = ProjectFiles::of_bundle(directory.join("project"), files);
+            Input { compose: documents, files, release, ..on_host }
+        }
+        StagedSource::Pointer { images } => Input { images: Some(images), release, ..on_host },
+    }
+}
+
+/// The compose file on this machine, without a release: none of its images is replaced.
+pub fn host_input<'a>(layout: &Layout, app: &'a AppName, settings: &'a App, host: &'a Host) -> Input<'a> {
+    Input {
+        compose: vec![layout.host_compose(app)],
+        files: ProjectFiles::of_directory(layout.host_app(app)),
+        images: None,
+        app,
+        release: release_id_of_images([]),
+        profiles: settings.profiles.as_slice(),
+        vars: &settings.vars,
+        host,
+    }
 }
 
 /// What the release becomes on this machine. `images` by reference as the release writes it.
@@ -98,6 +109,7 @@ pub fn finalise(
 
     let mut lines: Vec<String> = project.vars.iter().map(|(name, value)| format!("var {name}={value}")).collect();
     lines.extend(project.profiles.iter().map(|profile| format!("profile {profile}")));
+    lines.extend(project.on_host.iter().map(|hash| format!("compose {hash}")));
     let completed = waited_for(&drafts);
     let mut services = BTreeMap::new();
     let mut files: Vec<OwnFile> = Vec::new();

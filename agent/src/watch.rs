@@ -55,14 +55,14 @@ pub async fn settings(shared: Rc<Shared>, mut on_new_app: impl FnMut()) {
         match read {
             Ok(settings) => {
                 shared.settings_problem.replace(None);
-                if **shared.settings.borrow() == settings {
-                    continue;
+                if **shared.settings.borrow() != settings {
+                    tracing::info!(MESSAGE_ID = event::SETTINGS_LOADED, "the settings changed and are in force");
+                    if let Err(error) = landfall_core::publish::write_json(&shared.layout.last_settings(), &settings) {
+                        tracing::warn!("cannot keep the last valid settings: {error}");
+                    }
+                    shared.settings.replace(Rc::new(settings));
                 }
-                tracing::info!(MESSAGE_ID = event::SETTINGS_LOADED, "the settings changed and are in force");
-                if let Err(error) = landfall_core::publish::write_json(&shared.layout.last_settings(), &settings) {
-                    tracing::warn!("cannot keep the last valid settings: {error}");
-                }
-                shared.settings.replace(Rc::new(settings));
+                // Else a compose file on this machine changed, or a file was only touched: a look costs little.
                 shared.settings_epoch.set(shared.settings_epoch.get() + 1);
                 on_new_app();
                 shared.tell_all(|| Mail::Look);
@@ -87,7 +87,10 @@ pub async fn settings(shared: Rc<Shared>, mut on_new_app: impl FnMut()) {
 }
 
 fn stamp_of(shared: &Shared) -> Vec<(std::path::PathBuf, Option<SystemTime>, u64)> {
-    let files = config_files(&shared.layout).unwrap_or_default();
+    let mut files = config_files(&shared.layout).unwrap_or_default();
+    let settings = shared.settings();
+    let on_host = settings.apps.iter().filter(|(_, app)| app.source.is_on_host());
+    files.extend(on_host.map(|(name, _)| shared.layout.host_compose(name)));
     let look = |path: std::path::PathBuf| {
         let meta = std::fs::metadata(&path).ok();
         let changed = meta.as_ref().and_then(|m| m.modified().ok());

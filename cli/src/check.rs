@@ -118,6 +118,7 @@ fn of_settings(settings: &Settings) -> String {
         let source = match app.source {
             Source::Bundle => "bundle",
             Source::Pointer => "pointer",
+            Source::Tags => "tags",
         };
         let _ = writeln!(text, "  app    {name}: {source} {}, every {:?}", app.channel, app.poll);
     }

@@ -1,11 +1,13 @@
 //! The files between daemons: one JSON object each, with `format` and `app`. Readers ignore unknown fields; a higher
 //! format is "wait for the newer program"; a garbled file means "keep what I had", never "absent".
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Channel;
 use crate::ids::{AppName, Digest, ReleaseId};
 
 /// The format number that this version writes and reads.
@@ -75,6 +77,9 @@ pub struct ChannelFile {
     pub last_good_poll: Option<String>,
     /// Why the newest thing at the channel was not taken or could not be read; cleared by the next good poll.
     pub problem: Option<String>,
+    /// The tags that `release` was taken from, by service: the [`WantedFile::tags`] that this answers. Empty but for image tags.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, Channel>,
 }
 
 /// `releases/<app>/<ReleaseId>/release.json`: what lies beside it, all verified.
@@ -89,7 +94,7 @@ pub struct StagedRelease {
     /// What kind it is and what belongs to it.
     pub source: StagedSource,
     /// `org.opencontainers.image.*` and `io.landfall.*` annotations of the manifest, for people; not in the identity.
-    pub provenance: std::collections::BTreeMap<String, String>,
+    pub provenance: BTreeMap<String, String>,
 }
 
 /// The content of a staged release.
@@ -103,10 +108,10 @@ pub enum StagedSource {
         /// File layers: also below `files/` by content.
         files: Vec<StagedFile>,
     },
-    /// A pointer document: images by service; the compose file is on the VM.
+    /// A pointer document, or a set of tags: images by service; the compose file is on the VM.
     Pointer {
         /// Service to `repository@sha256:…` reference.
-        images: std::collections::BTreeMap<String, String>,
+        images: BTreeMap<String, String>,
     },
 }
 
@@ -144,6 +149,9 @@ pub struct WantedFile {
     pub releases: Vec<ReleaseId>,
     /// Raised for a poll now.
     pub poll: u64,
+    /// Tags to follow, by service; see [`ChannelFile::tags`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, Channel>,
     /// sha256 of this content without this field; an answer repeats it.
     pub request: String,
 }

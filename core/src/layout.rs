@@ -34,9 +34,14 @@ impl Layout {
         self.at("etc/landfall/landfall.d")
     }
 
-    /// The compose file of an app whose source is a pointer document; cloud-init writes it.
+    /// The project of an app whose compose file is on this machine (`source: pointer` or `tags`); cloud-init writes it.
     pub fn host_app(&self, app: &AppName) -> PathBuf {
         self.at("etc/landfall/apps").join(app.as_str())
+    }
+
+    /// The compose file in it.
+    pub fn host_compose(&self, app: &AppName) -> PathBuf {
+        self.host_app(app).join("compose.yaml")
     }
 
     /// All that the watcher writes.

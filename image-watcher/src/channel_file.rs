@@ -1,6 +1,7 @@
 //! `channels/<app>.json`, the watcher's word on a channel. What the agent acts on is written durably when it changes;
 //! the time of the last good poll is refreshed now and then without fsync, so that an idle channel costs no disk.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -28,12 +29,14 @@ pub struct ChannelRecord {
 pub struct Taken {
     /// Its identity.
     pub release: ReleaseId,
-    /// The manifest it came from.
-    pub digest: Digest,
+    /// The manifest it came from, where it is one.
+    pub digest: Option<Digest>,
     /// Of that manifest.
     pub sequence: Option<u64>,
-    /// When that manifest was first seen.
+    /// When that manifest was first seen, or the tag that moved last.
     pub detected_at: Timestamp,
+    /// The tags it came from, by service.
+    pub tags: BTreeMap<String, Channel>,
 }
 
 impl ChannelRecord {
@@ -50,6 +53,7 @@ impl ChannelRecord {
             detected_at: None,
             last_good_poll: None,
             problem: None,
+            tags: BTreeMap::new(),
         };
         let file = match contract::read::<ChannelFile>(&path) {
             Read::Found(file) if file.app == *app && file.channel == fresh.channel => {
@@ -97,8 +101,9 @@ impl ChannelRecord {
     pub fn take(&mut self, taken: Taken, now: Timestamp) -> io::Result<()> {
         let before = self.file.clone();
         self.file.release = Some(taken.release);
-        self.file.digest = Some(taken.digest);
+        self.file.digest = taken.digest;
         self.file.sequence = taken.sequence;
+        self.file.tags = taken.tags;
         self.file.detected_at = Some(time_text(taken.detected_at));
         self.file.last_good_poll = Some(time_text(now));
         self.file.problem = None;
@@ -157,7 +162,9 @@ mod tests {
         );
         let digest = Digest::of(b"manifest");
         let release: ReleaseId = digest.hex().parse().unwrap();
-        let taken = Taken { release: release.clone(), digest, sequence: Some(7), detected_at: now };
+        let digest = Some(digest);
+        let taken =
+            Taken { release: release.clone(), digest, sequence: Some(7), detected_at: now, tags: BTreeMap::new() };
         record.take(taken, now).unwrap();
         assert_eq!((read().release, read().sequence, read().problem), (Some(release.clone()), Some(7), None));
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use landfall_core::config::App;
+use landfall_core::config::{App, Source};
 use landfall_core::ids::{AppName, Digest};
 use landfall_core::journal::event;
 use landfall_core::layout::Layout;
@@ -15,12 +15,17 @@ use tokio::sync::watch;
 
 use crate::chain::chain;
 use crate::channel_file::{ChannelRecord, Taken};
+use crate::follow_tags::{self, Found};
 use crate::registry::{AskError, Registries};
 use crate::schedule::Schedule;
+use crate::tags::Seen;
 use crate::take::{NotTaken, Taker};
 
 /// A whole poll, with the fetching of a release. Each request has its own deadline too.
 const POLL_DEADLINE: Duration = Duration::from_mins(10);
+
+/// Until the agent has read the compose file on this machine.
+const NOT_ASKED: &str = "the agent has not said yet which image tags to follow";
 
 /// What is wrong with which app's channel, for the status line.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +65,8 @@ pub struct Follower {
     first_seen: Option<(Digest, Timestamp)>,
     /// The manifest that was refused for good, and why.
     refused: Option<(Digest, String)>,
+    /// What the tags point at, where tags are followed.
+    seen: Seen,
     schedule: Schedule,
 }
 
@@ -77,6 +84,10 @@ enum Tone {
 enum Polled {
     /// As before.
     Unchanged,
+    /// The agent has not said which tags to follow.
+    NotAsked,
+    /// Tags have moved, and may go on moving: to be looked at again after this long.
+    Settling(Duration),
     /// There is no such tag: nobody has published yet.
     NothingThere(AskError),
     /// Something new was staged or shown anew.
@@ -97,6 +108,7 @@ impl Follower {
             record,
             first_seen: None,
             refused: None,
+            seen: Seen::default(),
         }
     }
 
@@ -119,6 +131,26 @@ impl Follower {
     }
 
     async fn poll(&mut self) -> Result<Polled, NotTaken> {
+        match self.settings.source {
+            Source::Bundle | Source::Pointer => self.poll_channel().await,
+            Source::Tags => self.poll_tags().await,
+        }
+    }
+
+    async fn poll_tags(&mut self) -> Result<Polled, NotTaken> {
+        let place = (&self.app, &self.layout, &*self.registries);
+        let taken = match follow_tags::poll(place, &mut self.seen, &self.record).await {
+            Ok(Found::Unchanged) => return Ok(Polled::Unchanged),
+            Ok(Found::NotAsked) => return Ok(Polled::NotAsked),
+            Ok(Found::Settling(wait)) => return Ok(Polled::Settling(wait)),
+            Ok(Found::Whole(taken)) => taken,
+            Err(NotTaken::Registry(error @ AskError::NotFound { .. })) => return Ok(Polled::NothingThere(error)),
+            Err(error) => return Err(error),
+        };
+        self.show(taken)
+    }
+
+    async fn poll_channel(&mut self) -> Result<Polled, NotTaken> {
         let channel = &self.settings.channel;
         let head = match self.registries.head(channel).await {
             Ok(head) => head,
@@ -157,11 +189,18 @@ impl Follower {
             }
             Err(other) => return Err(other),
         };
-        let is_republished = self.record.file().release.as_ref() == Some(&staged.release);
-        let shown = Taken { release: staged.release.clone(), digest, sequence: staged.sequence, detected_at };
-        self.record.take(shown, Timestamp::now()).map_err(|source| self.disk(source))?;
+        let digest = Some(digest);
+        let (release, sequence) = (staged.release, staged.sequence);
+        self.show(Taken { release, digest, sequence, detected_at, tags: BTreeMap::new() })
+    }
+
+    /// Shows what is staged.
+    fn show(&mut self, taken: Taken) -> Result<Polled, NotTaken> {
+        let release = &taken.release.clone();
+        let is_republished = self.record.file().release.as_ref() == Some(release);
+        self.record.take(taken, Timestamp::now()).map_err(|source| self.disk(source))?;
         self.refused = None;
-        let (app, release, channel) = (&self.app, &staged.release, &self.settings.channel);
+        let (app, channel) = (&self.app, &self.settings.channel);
         if is_republished {
             tracing::info!(MESSAGE_ID = event::RELEASE_REPUBLISHED, LANDFALL_APP = %app, LANDFALL_RELEASE = %release, channel = %channel, "the channel has a new manifest with the content that is staged already");
         } else {
@@ -181,6 +220,9 @@ impl Follower {
         let (problem, is_good, delay) = match polled {
             Ok(Polled::Unchanged) => (self.standing_refusal(), true, self.schedule.answered(chance)),
             Ok(Polled::Taken) => (None, true, self.schedule.answered(chance)),
+            Ok(Polled::Settling(wait)) => (None, true, self.schedule.answered(chance).min(wait)),
+            // The agent says so when it has read the compose file; then a poll is woken.
+            Ok(Polled::NotAsked) => (Some(NOT_ASKED.to_owned()), true, self.schedule.answered(chance)),
             // The first publication is awaited as eagerly as any other.
             Ok(Polled::NothingThere(error)) => (Some(chain(&error)), true, self.schedule.answered(chance)),
             Err(NotTaken::Refused(refusal)) => (Some(chain(&refusal)), true, self.schedule.answered(chance)),

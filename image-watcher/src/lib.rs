@@ -6,6 +6,8 @@
 //! | [`watcher`] | the loop: settings, one follower per app, polls wanted now, cleaning |
 //! | [`follow`] | one channel: one HEAD per poll |
 //! | [`schedule`] | pure: when the next poll is: jitter, back-off |
+//! | [`tags`] | pure: a set of image tags, and when it is whole |
+//! | [`follow_tags`] | edge: one poll of such a set; [`revision`]: what an image was built from |
 //! | [`take`] | from a new manifest to a staged release, step by step |
 //! | [`manifest`] | pure: a manifest's bytes to an artifact, with all limits |
 //! | [`titles`] | pure: which paths a release may name |
@@ -24,14 +26,17 @@ pub mod chain;
 pub mod channel_file;
 pub mod clean;
 pub mod follow;
+pub mod follow_tags;
 pub mod manifest;
 pub mod memory;
 pub mod registry;
 pub mod release;
 pub mod retry;
+pub mod revision;
 pub mod schedule;
 pub mod sequence;
 pub mod stage;
+pub mod tags;
 pub mod take;
 pub mod titles;
 pub mod wanted;

@@ -154,9 +154,9 @@ impl Registries {
     }
 
     async fn exchange(&self, question: &Question<'_>) -> Result<Answer, AskError> {
-        let Channel { registry, repository, .. } = question.channel;
+        let (Channel { registry, repository, .. }, host) = (question.channel, question.channel.api_host());
         let scheme = if self.settings.plain_http(registry) { "http" } else { "https" };
-        let target = format!("{scheme}://{registry}/v2/{repository}/{}", question.path);
+        let target = format!("{scheme}://{host}/v2/{repository}/{}", question.path);
         let start: Uri = target.parse().map_err(|error| question.unreachable(&format!("`{target}`: {error}")))?;
         let access = self.accesses.of(registry, &self.settings);
         let (mut uri, mut redirects, mut challenged) = (start.clone(), 0, false);

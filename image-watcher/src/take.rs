@@ -105,8 +105,10 @@ impl Taker<'_> {
     fn check_source(&self, artifact: &Artifact) -> Result<(), Refusal> {
         match (&artifact.kind, self.settings.source) {
             (Kind::Bundle(_), Source::Bundle) | (Kind::Pointer(_), Source::Pointer) => Ok(()),
-            (Kind::Bundle(_), Source::Pointer) => Err(Refusal::Source { found: "bundle", expected: "pointer" }),
-            (Kind::Pointer(_), Source::Bundle) => {
+            (Kind::Bundle(_), Source::Pointer | Source::Tags) => {
+                Err(Refusal::Source { found: "bundle", expected: "pointer" })
+            }
+            (Kind::Pointer(_), Source::Bundle | Source::Tags) => {
                 Err(Refusal::Source { found: "pointer document", expected: "bundle" })
             }
         }

@@ -1,8 +1,9 @@
-//! Poll now: the agent raises a counter in `wanted/<app>.json`. The kernel tells when that directory changes; where it is
-//! not there yet, looking now and then must do. Only the counter is read here.
+//! Poll now: the agent raises a counter in `wanted/<app>.json`, or names other tags to follow. The kernel tells when that directory
+//! changes; where it is not there yet, looking now and then must do.
 
 use std::collections::BTreeMap;
 
+use landfall_core::config::Channel;
 use landfall_core::contract::{self, Read, WantedFile};
 use landfall_core::directory_watch::{Change, DirectoryWatch};
 use landfall_core::ids::AppName;
@@ -13,13 +14,13 @@ use landfall_core::layout::Layout;
 pub struct Wanted {
     layout: Layout,
     watch: Option<DirectoryWatch>,
-    counters: BTreeMap<AppName, u64>,
+    known: BTreeMap<AppName, (u64, BTreeMap<String, Channel>)>,
 }
 
 impl Wanted {
     /// Watches nothing yet.
     pub fn new(layout: &Layout) -> Self {
-        Self { layout: layout.clone(), watch: None, counters: BTreeMap::new() }
+        Self { layout: layout.clone(), watch: None, known: BTreeMap::new() }
     }
 
     /// Begins to watch where it does not and can.
@@ -38,14 +39,14 @@ impl Wanted {
         }
     }
 
-    /// Which of these apps want a poll now: their counter changed, or is above 0 when it is seen first.
+    /// Which of these apps want a poll now: their counter or their tags changed, or are there when they are seen first.
     pub fn raised<'a>(&mut self, apps: impl Iterator<Item = &'a AppName>) -> Vec<AppName> {
         let mut raised = Vec::new();
         for app in apps {
             // Absent, torn or newer: keep what was known.
             let Read::Found(wanted) = contract::read::<WantedFile>(&self.layout.wanted(app)) else { continue };
-            let before = self.counters.insert(app.clone(), wanted.poll);
-            if before.unwrap_or(0) != wanted.poll {
+            let asked = (wanted.poll, wanted.tags);
+            if self.known.insert(app.clone(), asked.clone()).unwrap_or_default() != asked {
                 raised.push(app.clone());
             }
         }
@@ -65,7 +66,8 @@ mod tests {
         let layout = Layout::new(root.path());
         let app: AppName = "web".parse().unwrap();
         let write = |poll| {
-            let file = WantedFile { format: 1, app: app.clone(), releases: Vec::new(), poll, request: String::new() };
+            let (releases, tags, request) = (Vec::new(), BTreeMap::new(), String::new());
+            let file = WantedFile { format: 1, app: app.clone(), releases, poll, tags, request };
             landfall_core::publish::write_json(&layout.wanted(&app), &file).unwrap();
         };
         let mut wanted = Wanted::new(&layout);

@@ -29,6 +29,8 @@ pub struct Image<'a> {
     pub environment: &'a [(&'a str, &'a str)],
     /// Paths of image volumes.
     pub volumes: &'a [&'a str],
+    /// What it says that it was built from.
+    pub revision: Option<&'a str>,
     /// Makes images of different tests different images, so that one can be removed without the other.
     pub owner: &'a str,
 }
@@ -46,6 +48,10 @@ pub fn push(registry: &Registry, image: &Image<'_>) -> Result<Digest> {
     };
     let environment: Vec<String> = image.environment.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let volumes: serde_json::Map<_, _> = image.volumes.iter().map(|path| ((*path).to_owned(), json!({}))).collect();
+    let mut labels = json!({ OWNER: image.owner });
+    if let Some(revision) = image.revision {
+        labels["org.opencontainers.image.revision"] = json!(revision);
+    }
     let config = json!({
         "created": "1970-01-01T00:00:00Z",
         "architecture": architecture,
@@ -55,7 +61,7 @@ pub fn push(registry: &Registry, image: &Image<'_>) -> Result<Digest> {
             "Cmd": image.command,
             "Env": environment,
             "Volumes": volumes,
-            "Labels": { OWNER: image.owner },
+            "Labels": labels,
         },
         "rootfs": { "type": "layers", "diff_ids": [layer_digest] },
     })

@@ -285,7 +285,7 @@ fn a_cold_start_gives_cores_to_those_who_need_them_and_lets_the_others_sleep_bes
     world.roll(&all, &well);
     for name in names {
         let cpu = if name.ends_with("burns") { 1000 } else { 20 };
-        world.startups.learn(name, StartUp { took: 1000, cpu, at_most: false });
+        world.startups.learn(name, StartUp { took: 1000, cpu, probing: 0, at_most: false });
     }
     world.budget = landfall_agent::startups::budget(2);
     for container in world.seen.containers.values_mut() {
@@ -314,7 +314,7 @@ fn in_a_cold_start_nobody_is_in_the_way_of_the_longest_chain() {
     let mut world = World::new();
     world.roll(&all, &well);
     for (name, took) in [("a", 1000), ("b", 1000), ("c", 800), ("d", 100), ("e", 50)] {
-        world.startups.learn(name, StartUp { took, cpu: 20, at_most: false });
+        world.startups.learn(name, StartUp { took, cpu: 20, probing: 0, at_most: false });
     }
     for container in world.seen.containers.values_mut() {
         container.state = RunState::Exited { code: 137, out_of_memory: false };

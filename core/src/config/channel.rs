@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::values::InvalidValue;
-use crate::ids::printable;
+use crate::ids::{Digest, printable};
 
 /// What is followed: `registry/repository:tag`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,6 +19,35 @@ pub struct Channel {
     pub repository: String,
     /// The tag in that.
     pub tag: String,
+}
+
+/// Where Docker looks for an image whose name has no host.
+const DOCKER_HUB: &str = "docker.io";
+/// The machine that answers for it.
+const DOCKER_HUB_API: &str = "registry-1.docker.io";
+
+impl Channel {
+    /// The tag that an image of a compose file names, by Docker's rules for short names; none where it names a digest. A name
+    /// without a tag means `latest`.
+    pub fn of_image(reference: &str) -> Option<Self> {
+        let (registry, rest) = match reference.split_once('/') {
+            Some((host, rest)) if is_registry(host) => (host.to_owned(), rest.to_owned()),
+            Some(_) => (DOCKER_HUB.to_owned(), reference.to_owned()),
+            None => (DOCKER_HUB.to_owned(), format!("library/{reference}")),
+        };
+        let tag = if rest.rsplit('/').next().is_some_and(|name| name.contains(':')) { "" } else { ":latest" };
+        format!("{registry}/{rest}{tag}").parse().ok()
+    }
+
+    /// The host (and port) that is asked: what it is called, but for Docker Hub.
+    pub fn api_host(&self) -> &str {
+        if self.registry == DOCKER_HUB { DOCKER_HUB_API } else { &self.registry }
+    }
+
+    /// `registry/repository@digest`.
+    pub fn pinned(&self, digest: &Digest) -> String {
+        format!("{}/{}@{digest}", self.registry, self.repository)
+    }
 }
 
 impl FromStr for Channel {
@@ -152,6 +181,27 @@ mod tests {
         ] {
             assert!(bad.parse::<Channel>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn images_are_named_as_docker_names_them() {
+        for (image, wanted) in [
+            ("ghcr.io/acme/api:staging", Some("ghcr.io/acme/api:staging")),
+            ("localhost:5000/api", Some("localhost:5000/api:latest")),
+            ("acme/api:1", Some("docker.io/acme/api:1")),
+            ("postgres", Some("docker.io/library/postgres:latest")),
+            ("postgres:16", Some("docker.io/library/postgres:16")),
+            ("ghcr.io/acme/api@sha256:00", None),
+            ("ghcr.io/acme/api:1@sha256:00", None),
+            ("", None),
+            ("ghcr.io/Acme/api:1", None),
+            ("${X}", None),
+        ] {
+            assert_eq!(Channel::of_image(image).map(|c| c.to_string()).as_deref(), wanted, "{image}");
+        }
+        let hub = Channel::of_image("postgres").unwrap();
+        assert_eq!(hub.api_host(), "registry-1.docker.io");
+        assert_eq!(Channel::of_image("ghcr.io/a/b:1").unwrap().api_host(), "ghcr.io");
     }
 
     #[test]

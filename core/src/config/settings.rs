@@ -71,7 +71,7 @@ pub struct Registry {
 /// One app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct App {
-    /// What it follows.
+    /// What it follows; with [`Source::Tags`] the tag of it, in every repository that the compose file names with it.
     pub channel: Channel,
     /// What the channel points at.
     pub source: Source,
@@ -93,6 +93,18 @@ pub enum Source {
     Bundle,
     /// Image digests by service; the compose file is on this machine.
     Pointer,
+    /// The images of the compose file on this machine that carry the channel's tag.
+    Tags,
+}
+
+impl Source {
+    /// Whether the compose file lies on this machine.
+    pub fn is_on_host(self) -> bool {
+        match self {
+            Self::Bundle => false,
+            Self::Pointer | Self::Tags => true,
+        }
+    }
 }
 
 mod milliseconds {

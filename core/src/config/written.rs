@@ -230,8 +230,8 @@ fn parse_source(text: &str) -> Result<Source, InvalidValue> {
     match text {
         "bundle" => Ok(Source::Bundle),
         "pointer" => Ok(Source::Pointer),
-        "tags" => Err(InvalidValue::new("source", text, "not supported by this version, use `bundle` or `pointer`")),
-        _ => Err(InvalidValue::new("source", text, "expected `bundle` or `pointer`")),
+        "tags" => Ok(Source::Tags),
+        _ => Err(InvalidValue::new("source", text, "expected `bundle`, `pointer` or `tags`")),
     }
 }
 

@@ -52,6 +52,7 @@ impl Vm {
             detected_at: None,
             last_good_poll: None,
             problem: None,
+            tags: BTreeMap::new(),
         };
         publish::write_json(&vm.layout.channel(&vm.app), &channel).unwrap();
         vm
@@ -63,6 +64,7 @@ impl Vm {
             app: self.app.clone(),
             releases: names.iter().map(|name| id(name)).collect(),
             poll: 0,
+            tags: BTreeMap::new(),
             request: String::new(),
         };
         publish::write_json(&self.layout.wanted(&self.app), &wanted).unwrap();

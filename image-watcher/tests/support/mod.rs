@@ -6,6 +6,7 @@
 pub mod fake;
 pub mod http;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -292,7 +293,8 @@ impl Vm {
     }
 
     pub fn want_poll(&self, poll: u64) {
-        let file = WantedFile { format: 1, app: self.app.clone(), releases: Vec::new(), poll, request: String::new() };
+        let (releases, tags, request) = (Vec::new(), BTreeMap::new(), String::new());
+        let file = WantedFile { format: 1, app: self.app.clone(), releases, poll, tags, request };
         landfall_core::publish::write_json(&self.layout.wanted(&self.app), &file).unwrap();
     }
 }
