@@ -80,17 +80,14 @@ fn place_of(view: &View<'_>, name: &str, index: usize) -> String {
 
 /// Why a replica that could start waits for the others: the machine's cores in a cold start, `parallelism` and `delay` in a rollout.
 fn not_yet(view: &View<'_>, turn: Turn<'_>, container: &Container) -> Option<Look> {
-    let Turn { name, spec, index, load, urgent, reserved, unwell, .. } = turn;
+    let Turn { name, spec, index, unwell, .. } = turn;
     match view.mode {
         Mode::Back => None,
-        Mode::Supervise => {
-            let calls = view.runtime.starting();
-            let room = load == 0 || load + view.startups.demand(name) <= view.budget;
-            let fits = urgent || (room && calls + usize::from(reserved.is_some()) < view.calls_at_once);
-            (!fits).then(|| Look::waits(reserved, "waits for its turn"))
-        }
+        Mode::Supervise => no_core_left(view, turn),
+        // Nobody has served: a first release is a cold start too.
+        Mode::Forward if others(view, name).next().is_none() => no_core_left(view, turn),
         Mode::Forward => {
-            // Where no old one serves there is nothing to keep serving.
+            // Where no old one serves any more there is nothing to keep serving, and no time to lose.
             if spec.parallelism == 0 || container.state != RunState::Created || others(view, name).all(|c| !c.runs()) {
                 return None;
             }
@@ -105,6 +102,15 @@ fn not_yet(view: &View<'_>, turn: Turn<'_>, container: &Container) -> Option<Loo
             early.then(|| Look::waits(Some(due), "waits between replicas (`update_config.delay`)"))
         }
     }
+}
+
+/// Whether those that are starting leave too little of the machine for one more.
+fn no_core_left(view: &View<'_>, turn: Turn<'_>) -> Option<Look> {
+    let Turn { name, load, urgent, reserved, .. } = turn;
+    let room = load == 0 || load + view.startups.demand(name) <= view.budget;
+    let calls = view.runtime.starting() + usize::from(reserved.is_some());
+    let fits = urgent || (room && calls < view.calls_at_once);
+    (!fits).then(|| Look::waits(reserved, "waits for its turn"))
 }
 
 /// Containers of the service that are not the target's and that ran: the other generation.

@@ -303,6 +303,23 @@ fn a_cold_start_gives_cores_to_those_who_need_them_and_lets_the_others_sleep_bes
     assert!(world.now - began < 3500, "{} ms: the sleepers slept beside the four that burn", world.now - began);
 }
 
+/// What was never seen starting is supposed to need a core.
+#[test]
+fn a_first_release_starts_no_more_at_once_than_the_machine_has_cores_for() {
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let all = deployment("v1", &names.map(|name| (name, service(name, &[]))));
+    let well = |_: &str, _: &str| Nature::Well(1000);
+    let mut world = World::new();
+    world.budget = landfall_agent::startups::budget(2);
+    let began = world.now;
+    world.run(Some(&candidate(&all, None)), &well, &|w| {
+        let starting = w.seen.containers.values().filter(|c| c.runs() && c.health != Health::Healthy);
+        assert!(starting.count() <= 2);
+        names.iter().all(|name| serving(w, name) == 1)
+    });
+    assert!(world.now - began < 4000, "{} ms for six starts of a second, two at a time", world.now - began);
+}
+
 /// `a`, `b` is the longest chain. While `a` is being started, and when it is about to be well, one of the Engine's two starts is
 /// kept free.
 #[test]
