@@ -101,7 +101,8 @@ impl TagWatch {
                 }
                 let text = stop.to_string();
                 if self.problem.as_ref() != Some(&text) {
-                    tracing::warn!(LANDFALL_APP = %self.app, "no tags can be followed: {text}");
+                    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                    tracing::warn!(LANDFALL_APP = %self.app, "no tags can be followed: {line}");
                 }
                 self.problem = Some(text);
                 // What was followed before is followed on.
@@ -126,6 +127,13 @@ async fn find(shared: &Shared, app: &AppName) -> Result<Tags, Stop> {
     if of_app.source != Source::Tags {
         return Ok(Tags::new());
     }
+    let file = shared.layout.host_compose(app);
+    if !file.exists() {
+        return Err(Stop::Refused(format!(
+            "there is no `{}`: with `source: tags` the app's compose file lies there; write it, it is looked for every few seconds",
+            file.display()
+        )));
+    }
     let plugin = shared.plugin().await.map_err(Stop::Later)?;
     let question = Question {
         layout: shared.layout.clone(),
@@ -136,7 +144,6 @@ async fn find(shared: &Shared, app: &AppName) -> Result<Tags, Stop> {
     };
     let images = children::tags(&ToTranslate { question, plugin: plugin.as_ref().clone() }).await?;
     followed(&images, &of_app.channel).ok_or_else(|| {
-        let file = shared.layout.host_compose(app);
         let tag = &of_app.channel.tag;
         Stop::Refused(format!(
             "no image in `{}` has the tag `{tag}` of the app's channel: write `:{tag}` where releases are to be followed, or \

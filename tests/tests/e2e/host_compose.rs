@@ -27,9 +27,10 @@ const COMPOSE: &str = r#"services:
 #[test]
 fn ci_moves_image_tags_and_nothing_else() {
     on_a_vm("tags", |vm| {
-        write_compose(vm, "32M")?;
         let channel = format!("{}/sample/api:staging", vm.registry.address());
         vm.configure(&json!({ "source": "tags", "channel": channel }))?;
+        reason_has(vm, "there is no `")?;
+        write_compose(vm, "32M")?;
         push(vm, "sample/worker", "w1", None)?;
         eventually(SOON, "the watcher misses the other image", || {
             let problem = vm.channel_file()?.problem.context("no problem")?;
@@ -66,11 +67,7 @@ fn ci_moves_image_tags_and_nothing_else() {
 
         // A mistake in it stops releases and nothing else, and is said.
         std::fs::write(vm.layout().host_compose(&vm.app), "services: {api: {imgae: x}}")?;
-        eventually(SOON, "status names the mistake", || {
-            let reason = vm.status()?.reason.context("no reason")?;
-            ensure!(reason.contains("imgae"), "{reason}");
-            Ok(())
-        })?;
+        reason_has(vm, "imgae")?;
         ensure!(vm.ask()?.version == "v2", "the stack is not served any more");
         Ok(())
     });
@@ -92,6 +89,14 @@ fn a_pointer_document_moves_the_images_of_a_file_on_the_vm() {
         }
         Ok(())
     });
+}
+
+fn reason_has(vm: &Vm, words: &str) -> Result<()> {
+    eventually(SOON, "status says why", || {
+        let reason = vm.status()?.reason.context("no reason")?;
+        ensure!(reason.contains(words), "{reason}");
+        Ok(())
+    })
 }
 
 fn write_compose(vm: &Vm, memory: &str) -> Result<()> {
