@@ -11,7 +11,7 @@ help:
 	@echo "make release          build what ships: static programs, into target/<machine>-unknown-linux-musl/release"
 	@echo "make test             unit, golden and end-to-end tests on the real Docker Engine and registry"
 	@echo "make test-compose-v5  the end-to-end tests with Docker Compose 5, built from source"
-	@echo "make bench            measure the shipped programs: nine numbers with their targets, left in bench.json"
+	@echo "make bench            measure the shipped programs: numbers with their targets, left in bench.json"
 	@echo "make check            formatting, lints, licences and advisories, documentation"
 	@echo "make fmt              format the code"
 

@@ -6,7 +6,7 @@ mod access;
 mod ask_error;
 pub mod challenge;
 mod connect;
-mod pacer;
+pub mod pacer;
 
 use std::time::Duration;
 
@@ -137,20 +137,11 @@ impl Registries {
     }
 
     async fn ask(&self, question: &Question<'_>) -> Result<Answer, AskError> {
-        let registry = &question.channel.registry;
-        let pacer = self.pacers.of(registry);
         // One request at a time and registry: one connection, and a queue in place of a burst.
-        let _turn = pacer.turn().await;
-        let answer = match tokio::time::timeout(question.deadline, self.exchange(question)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(question.unreachable(&format!("no answer within {} s", question.deadline.as_secs()))),
-        };
-        if let Err(error) = &answer
-            && let Some(delay) = error.retry_after()
-        {
-            pacer.leave_alone_for(delay);
-        }
-        answer
+        let pacer = self.pacers.of(&question.channel.registry);
+        let exchange = tokio::time::timeout(question.deadline, self.exchange(question));
+        let unanswered = || question.unreachable(&format!("no answer within {} s", question.deadline.as_secs()));
+        pacer.ask(async { exchange.await.unwrap_or_else(|_| Err(unanswered())) }).await
     }
 
     async fn exchange(&self, question: &Question<'_>) -> Result<Answer, AskError> {

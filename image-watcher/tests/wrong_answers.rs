@@ -247,7 +247,7 @@ fn a_redirect_on_the_same_registry_is_followed() {
 
 #[test]
 fn a_busy_registry_is_left_alone_as_long_as_it_asks() {
-    for (status, header, least) in [(429, Some("1"), 1000), (503, Some("1.2"), 1200), (500, None, 900)] {
+    for (status, header, least) in [(429, Some("1"), 1000), (503, Some("1.2"), 1200), (500, None, 180)] {
         let fake = Fake::start();
         let digest = fake.serve_bundle(&bundle());
         let says = header.into_iter().fold(Says::status(status), |says, value| says.header("Retry-After", value));

@@ -1,4 +1,4 @@
-//! `make bench`: nine numbers about the shipped programs, each with its target, measured from outside on the real Engine
+//! `make bench`: numbers about the shipped programs, each with its target, measured from outside on the real Engine
 //! and registry. What each number is and how it is taken is in docs/bench.md; every run's raw value is kept.
 //! Nothing here may be kinder to one side than to the other: same file, same engine, same judge, runs that alternate.
 //!
@@ -10,9 +10,11 @@
 //! | [`start_first`] | failed requests while two versions overlap |
 //! | [`cold_start`] | 20 services from stopped containers |
 //! | [`idle`] | what waiting costs |
+//! | [`fleet`] | 10,000 watchers and a registry that fails, simulated |
 //! | [`report`] | the table, bench.json, bench-raw.json |
 
 pub mod cold_start;
+pub mod fleet;
 pub mod floor;
 pub mod idle;
 pub mod ours;
@@ -35,7 +37,7 @@ use crate::process::Lifetime;
 use crate::vm::Vm;
 use report::Report;
 
-/// One of the four measurements.
+/// One of the measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// [`rollouts`].
@@ -46,11 +48,14 @@ pub enum Subject {
     ColdStart,
     /// [`idle`].
     Idle,
+    /// [`fleet`].
+    Fleet,
 }
 
 impl Subject {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [(Self, &'static str); 4] = [
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Fleet, "fleet"),
         (Self::Idle, "idle"),
         (Self::Rollouts, "rollouts"),
         (Self::StartFirst, "start-first"),
@@ -64,6 +69,7 @@ impl Subject {
             Self::StartFirst => start_first::measure(report),
             Self::ColdStart => cold_start::measure(runs, report),
             Self::Idle => idle::measure(runs, report),
+            Self::Fleet => fleet::measure(report),
         }
     }
 }

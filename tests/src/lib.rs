@@ -20,10 +20,11 @@
 //! | [`tour`], [`docker_restart`] | what `make try` shows |
 //! | [`mod@bench`] | the numbers of `make bench` |
 //! | [`suite`] | one test: its VM, its report on failure |
-//! | [`wait`], [`ports`], [`programs`], [`clean`] | small things |
+//! | [`wait`], [`ports`], [`programs`], [`clean`], [`chance`] | small things |
 
 pub mod artifact;
 pub mod bench;
+pub mod chance;
 pub mod clean;
 pub mod docker_restart;
 pub mod engine;

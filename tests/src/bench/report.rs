@@ -1,4 +1,4 @@
-//! What was measured: the raw values, the nine numbers with their targets, the table, the two files.
+//! What was measured: the raw values, the numbers with their targets, the table, the two files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -53,16 +53,19 @@ impl Report {
     /// A number that is the median of a raw value.
     pub fn number(&mut self, name: &str, target: f64, raw: &str, unit: &str) -> Result<()> {
         let value = self.median(raw)?;
-        ensure!(value.is_finite(), "`{name}` is {value}");
-        self.numbers.push(Number { name: name.to_owned(), value, target, unit: unit.to_owned() });
-        Ok(())
+        self.value(name, target, value, unit)
     }
 
     /// A number that is one median over another.
     pub fn ratio(&mut self, name: &str, target: f64, (over, under): (&str, &str)) -> Result<()> {
         let value = self.median(over)? / self.median(under)?;
+        self.value(name, target, value, "ratio")
+    }
+
+    /// A number that was found elsewhere.
+    pub fn value(&mut self, name: &str, target: f64, value: f64, unit: &str) -> Result<()> {
         ensure!(value.is_finite(), "`{name}` is {value}");
-        self.numbers.push(Number { name: name.to_owned(), value, target, unit: "ratio".to_owned() });
+        self.numbers.push(Number { name: name.to_owned(), value, target, unit: unit.to_owned() });
         Ok(())
     }
 
