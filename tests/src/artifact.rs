@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 use landfall_core::ids::Digest;
 use serde_json::{Value, json};
 
+use crate::registry::Registry;
 use crate::vm::Vm;
 
 /// The media types of the artifact.
@@ -19,6 +20,29 @@ pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+
+/// Where a release is pushed.
+#[derive(Debug, Clone)]
+pub struct Place<'a> {
+    /// To which registry.
+    pub registry: &'a Registry,
+    /// In which repository; the tag is `prod`.
+    pub repository: String,
+    /// What follows it there.
+    pub channel: String,
+}
+
+impl<'a> Place<'a> {
+    /// A repository.
+    pub fn new(registry: &'a Registry, repository: &str) -> Self {
+        let channel = format!("{}/{repository}:prod", registry.address());
+        Self { registry, repository: repository.to_owned(), channel }
+    }
+
+    fn of(vm: &'a Vm) -> Self {
+        Self::new(&vm.registry, &format!("deploy/{}", vm.app))
+    }
+}
 
 /// One layer.
 #[derive(Debug, Clone)]
@@ -47,18 +71,22 @@ impl Layer {
 
 /// Pushes layers and a manifest over them to the channel of a VM, with the next sequence.
 pub fn push(vm: &Vm, artifact_type: &str, layers: &[Layer]) -> Result<Digest> {
-    let repository = repository(vm);
-    let empty = vm.registry.push_blob(&repository, b"{}")?;
+    push_to(&Place::of(vm), artifact_type, layers)
+}
+
+/// As [`push`], to any place.
+pub fn push_to(place: &Place<'_>, artifact_type: &str, layers: &[Layer]) -> Result<Digest> {
+    let empty = place.registry.push_blob(&place.repository, b"{}")?;
     let mut listed = Vec::new();
     for layer in layers {
-        let digest = vm.registry.push_blob(&repository, &layer.bytes)?;
+        let digest = place.registry.push_blob(&place.repository, &layer.bytes)?;
         listed.push(json!({
             "mediaType": layer.media_type, "digest": digest, "size": layer.bytes.len(),
             "annotations": { "org.opencontainers.image.title": layer.title },
         }));
     }
-    push_manifest(
-        vm,
+    push_manifest_to(
+        place,
         MANIFEST,
         json!({
             "artifactType": artifact_type,
@@ -69,21 +97,21 @@ pub fn push(vm: &Vm, artifact_type: &str, layers: &[Layer]) -> Result<Digest> {
 }
 
 /// Pushes a manifest, to which the version of its schema, its media type and the next sequence are added.
-pub fn push_manifest(vm: &Vm, media_type: &str, mut manifest: Value) -> Result<Digest> {
+pub fn push_manifest(vm: &Vm, media_type: &str, manifest: Value) -> Result<Digest> {
+    push_manifest_to(&Place::of(vm), media_type, manifest)
+}
+
+fn push_manifest_to(place: &Place<'_>, media_type: &str, mut manifest: Value) -> Result<Digest> {
     let sequence = jiff::Timestamp::now().as_millisecond();
     manifest["schemaVersion"] = json!(2);
     manifest["mediaType"] = json!(media_type);
     manifest["annotations"] =
-        json!({ "io.landfall.channel": vm.channel(), "io.landfall.sequence": sequence.to_string() });
-    vm.registry.push_manifest(&repository(vm), "prod", media_type, manifest.to_string().as_bytes())
+        json!({ "io.landfall.channel": place.channel, "io.landfall.sequence": sequence.to_string() });
+    place.registry.push_manifest(&place.repository, "prod", media_type, manifest.to_string().as_bytes())
 }
 
 /// The compose file of the project as it would be published.
 pub fn compose_text(vm: &Vm) -> Result<String> {
     let path = vm.project.compose_file();
     std::fs::read_to_string(&path).with_context(|| path.display().to_string())
-}
-
-fn repository(vm: &Vm) -> String {
-    format!("deploy/{}", vm.app)
 }

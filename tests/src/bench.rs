@@ -10,20 +10,28 @@
 //! | [`start_first`] | failed requests while two versions overlap |
 //! | [`cold_start`] | 20 services from stopped containers |
 //! | [`idle`] | what waiting costs |
+//! | [`wire`] | bytes of a poll and of a change |
+//! | [`many_apps`] | 50 apps in one watcher |
+//! | [`staged`] | from a publication to the staged release |
+//! | [`cost`] | requests, processor time and memory of a process |
 //! | [`fleet`] | 10,000 watchers and a registry that fails, simulated |
 //! | [`report`] | the table, bench.json, bench-raw.json |
 
 pub mod cold_start;
+pub mod cost;
 pub mod fleet;
 pub mod floor;
 pub mod idle;
+pub mod many_apps;
 pub mod ours;
 pub mod release;
 pub mod report;
 pub mod rollouts;
 pub mod shell;
 pub mod stack;
+pub mod staged;
 pub mod start_first;
+pub mod wire;
 
 use std::path::Path;
 use std::time::Duration;
@@ -50,13 +58,22 @@ pub enum Subject {
     Idle,
     /// [`fleet`].
     Fleet,
+    /// [`wire`].
+    Wire,
+    /// [`many_apps`].
+    ManyApps,
+    /// [`staged`].
+    Staged,
 }
 
 impl Subject {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Fleet, "fleet"),
         (Self::Idle, "idle"),
+        (Self::Wire, "wire"),
+        (Self::ManyApps, "many-apps"),
+        (Self::Staged, "staged"),
         (Self::Rollouts, "rollouts"),
         (Self::StartFirst, "start-first"),
         (Self::ColdStart, "cold-start"),
@@ -70,6 +87,9 @@ impl Subject {
             Self::ColdStart => cold_start::measure(runs, report),
             Self::Idle => idle::measure(runs, report),
             Self::Fleet => fleet::measure(report),
+            Self::Wire => wire::measure(runs, report),
+            Self::ManyApps => many_apps::measure(runs, report),
+            Self::Staged => staged::measure(report),
         }
     }
 }

@@ -16,6 +16,7 @@
 //! | [`events`] | every change that the Engine saw |
 //! | [`prober`], [`load`] | what a client outside sees, with times; many of them |
 //! | [`process`] | child processes with a log file |
+//! | [`counting_proxy`] | the bytes that a program sends and receives |
 //! | [`tracer`], [`points`] | a process killed at a chosen system call |
 //! | [`tour`], [`docker_restart`] | what `make try` shows |
 //! | [`mod@bench`] | the numbers of `make bench` |
@@ -26,6 +27,7 @@ pub mod artifact;
 pub mod bench;
 pub mod chance;
 pub mod clean;
+pub mod counting_proxy;
 pub mod docker_restart;
 pub mod engine;
 pub mod events;

@@ -1,14 +1,12 @@
 //! What it costs to wait: requests as the registry logged them, processor time and memory as the kernel counts them.
 //! An app is live and nothing changes; the poll is the watcher's default, so that all it does between two polls counts.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use nix::time::ClockId;
-use nix::unistd::Pid;
+use anyhow::{Result, ensure};
 use serde_json::json;
 
+use crate::bench::cost::{cpu, pss, requests};
 use crate::bench::ours;
 use crate::bench::report::Report;
 use crate::vm::Vm;
@@ -20,8 +18,6 @@ const POLL: Duration = Duration::from_secs(5);
 const POLLS: u32 = 3;
 /// After the rollout, before the first run: what was needed for it is let go.
 const SETTLE: Duration = Duration::from_secs(30);
-/// How the watcher calls itself.
-const AGENT: &str = "landfall-image-watcher/";
 
 /// Measures `runs` times three polls.
 pub fn measure(runs: usize, report: &mut Report) -> Result<()> {
@@ -60,25 +56,4 @@ fn one(vm: &Vm, watcher: u32, agent: u32, report: &mut Report) -> Result<()> {
     report.raw("watcher_pss_mib", pss(watcher)?);
     report.raw("agent_pss_mib", pss(agent)?);
     Ok(())
-}
-
-/// The watcher's requests, as lines of the registry's access log.
-fn requests(log: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(log).with_context(|| log.display().to_string())?;
-    Ok(text.lines().filter(|line| line.contains(AGENT) && line.contains(" HTTP/1.1\" ")).map(str::to_owned).collect())
-}
-
-/// All processor time of a process since its start in milliseconds, with that of its ended threads.
-fn cpu(process: u32) -> Result<f64> {
-    // The kernel's clock of that process: to the nanosecond, where /proc/PID/stat counts hundredths of a second.
-    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(i32::try_from(process)?))?;
-    Ok(Duration::from(clock.now()?).as_secs_f64() * 1000.0)
-}
-
-/// Its share of memory: what it shares counts in part.
-fn pss(process: u32) -> Result<f64> {
-    let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).context("no `Pss`")?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib / 1024.0)
 }

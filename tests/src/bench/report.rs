@@ -50,6 +50,15 @@ impl Report {
         median(self.raw.get(name).map_or(&[], Vec::as_slice)).with_context(|| format!("no value of `{name}`"))
     }
 
+    /// The raw value that so many of a hundred runs do not exceed.
+    pub fn percentile(&self, name: &str, percent: usize) -> Result<f64> {
+        let mut sorted = self.raw.get(name).cloned().unwrap_or_default();
+        sorted.sort_by(f64::total_cmp);
+        let rank = (sorted.len() * percent).div_ceil(100);
+        let value = rank.checked_sub(1).and_then(|at| sorted.get(at));
+        value.copied().with_context(|| format!("no value of `{name}`"))
+    }
+
     /// A number that is the median of a raw value.
     pub fn number(&mut self, name: &str, target: f64, raw: &str, unit: &str) -> Result<()> {
         let value = self.median(raw)?;
@@ -136,6 +145,11 @@ mod tests {
         report.number("a", 2.4, "a", "ms").unwrap();
         assert!(!report.met() && report.table().contains("MISSED"));
         assert!(report.number("c", 1.0, "c", "ms").is_err());
+        for value in 1..=50_u8 {
+            report.raw("many", f64::from(51 - value));
+        }
+        let ranks = [1, 50, 95, 100].map(|percent| report.percentile("many", percent).ok());
+        assert_eq!(ranks, [Some(1.0), Some(25.0), Some(48.0), Some(50.0)]);
         assert_eq!(median(&[7.0, 1.0, 3.0]), Some(3.0));
     }
 }
