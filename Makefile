@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
-.PHONY: help try try-clean build release test test-compose-v5 bench check fmt docker toolchain
+.PHONY: help try try-clean build release test test-compose-v5 bench fuzz check fmt docker toolchain
 
 help:
 	@echo "make try              watch it work on this machine: registry, watcher, agent, a sample app; left running"
@@ -12,6 +12,7 @@ help:
 	@echo "make test             unit, golden and end-to-end tests on the real Docker Engine and registry"
 	@echo "make test-compose-v5  the end-to-end tests with Docker Compose 5, built from source"
 	@echo "make bench            measure the shipped programs: numbers with their targets, left in bench.json"
+	@echo "make fuzz             fuzz the parsers of what strangers send, FUZZ_SECONDS (60) each"
 	@echo "make check            formatting, lints, licences and advisories, documentation"
 	@echo "make fmt              format the code"
 
@@ -62,9 +63,14 @@ bench: docker release
 	@cargo build --profile quick -p landfall-tests --bin bench
 	LANDFALL_PROGRAMS=$(CURDIR)/target/$(shell uname -m)-unknown-linux-musl/release target/quick/bench $(BENCH)
 
+fuzz: toolchain
+	@tools/install-cxx.sh
+	@tools/fuzz.sh
+
 check: toolchain
 	@tools/install-cargo-deny.sh
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --profile quick --workspace --all-targets -- -D warnings
 	cargo deny --log-level error check bans licenses sources
 	@if timeout 60 cargo deny --log-level off fetch db 2>/dev/null; then \

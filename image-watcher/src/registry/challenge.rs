@@ -26,14 +26,12 @@ impl Challenge {
     /// The first of the headers' challenges that we can meet, a token before a password.
     pub fn of<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Self> {
         let all: Vec<_> = headers.flat_map(challenges).collect();
-        let named = |scheme: &str| all.iter().find(|(name, _)| name.eq_ignore_ascii_case(scheme));
-        if let Some((_, parameters)) = named("bearer")
-            && let Some(realm) = parameters.get("realm")
-        {
+        let named = |scheme: &'static str| all.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(scheme));
+        let mut tokens = named("bearer").filter_map(|(_, parameters)| {
             let get = |key: &str| parameters.get(key).cloned();
-            return Some(Self::Bearer { realm: realm.clone(), service: get("service"), scope: get("scope") });
-        }
-        named("basic").map(|_| Self::Basic)
+            Some(Self::Bearer { realm: get("realm")?, service: get("service"), scope: get("scope") })
+        });
+        tokens.next().or_else(|| named("basic").next().map(|_| Self::Basic))
     }
 }
 
@@ -142,6 +140,9 @@ mod tests {
             ),
             (&[r#"Bearer realm="a",realm="b""#], Some(bearer("a", None, None))),
             (&[r#"Bearer service="x""#], None),
+            // Found by fuzzing: one without an address hid those behind it.
+            (&[r#"Bearer error="x""#, r#"Bearer realm="a""#], Some(bearer("a", None, None))),
+            (&[r#"Bearer realm="never closed"#, r#"Basic realm="a""#], Some(Challenge::Basic)),
             (&[r#"Bearer realm="never closed"#], None),
             (&["Negotiate", "Digest a=b"], None),
             (&["", ",,", "=", "a=b", "\"", "Bearer =", "é"], None),
