@@ -8,6 +8,7 @@ use landfall_core::config::Channel;
 use landfall_core::ids::AppName;
 
 use crate::image::Image;
+use crate::outcome_store::StoreUrl;
 
 const EXIT_CODES: &str = "Exit codes:
    0  done, or no difference
@@ -15,7 +16,7 @@ const EXIT_CODES: &str = "Exit codes:
    2  usage or invalid input
    3  refused by policy
    4  timed out or still waiting
-   5  agent or registry out of reach
+   5  agent, registry or store of outcomes out of reach
   10  there is a difference (`plan`), or something is not healthy (`status`)
 
 Data goes to stdout, talk to stderr. `--json` prints one JSON object a line.
@@ -98,6 +99,21 @@ pub struct Publish {
     /// One JSON object on stdout.
     #[arg(long)]
     pub json: bool,
+    /// Whether to wait for the outcome.
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// Arguments of those verbs that can wait for what becomes of a release.
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// After publishing, ask URL/RELEASE-ID until it has the outcome: exit code 0 live, 1 rolled back, 3 refused, 4 none in
+    /// time, 5 the store does not answer. `LANDFALL_WAIT_TOKEN` is shown to it as a bearer token.
+    #[arg(long, value_name = "URL", value_parser = StoreUrl::parse)]
+    pub wait_url: Option<StoreUrl>,
+    /// How long to ask, `30s` or `10m`.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m", requires = "wait_url")]
+    pub wait_timeout: Duration,
 }
 
 /// Arguments of `promote`.
@@ -119,6 +135,9 @@ pub struct Promote {
     /// One JSON object on stdout.
     #[arg(long)]
     pub json: bool,
+    /// Whether to wait for the outcome.
+    #[command(flatten)]
+    pub wait: Wait,
 }
 
 /// Arguments of `check`.
@@ -293,6 +312,10 @@ mod tests {
             ("promote ghcr.io/a/b:staging ghcr.io/a/b:prod", Ok("tag: \"staging\"")),
             ("promote ghcr.io/a/b:staging", Err("<TO>")),
             ("diff ghcr.io/a/b:c -f compose.yaml", Ok("Diff")),
+            ("publish ghcr.io/a/b:c --wait-url https://s.example/o", Ok("wait_timeout: 600s")),
+            ("promote ghcr.io/a/b:s ghcr.io/a/b:c --wait-url http://[::1]:1 --wait-timeout 5s", Ok("wait_timeout: 5s")),
+            ("publish ghcr.io/a/b:c --wait-url http://s.example/o", Err("expected `https://`")),
+            ("publish ghcr.io/a/b:c --wait-timeout 5s", Err("--wait-url")),
             ("publish ghcr.io/acme/deploy", Err("tag")),
             ("publish ghcr.io/a/b:c --image api", Err("SERVICE=REF")),
             ("publish ghcr.io/a/b:c --image =x", Err("service before")),

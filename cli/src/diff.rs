@@ -19,6 +19,9 @@ type Layers = BTreeMap<String, (String, String, Digest)>;
 
 /// `landfall diff`.
 pub async fn run(arguments: &Publish) -> Result<Exit, Failed> {
+    if arguments.wait.wait_url.is_some() {
+        return Err(Failed::usage("`diff` publishes nothing, so there is no outcome to wait for"));
+    }
     let channel = &arguments.channel;
     let mut registries = publish::registries(channel, arguments.plain_http)?;
     let (bundle, images) = publish::collect(arguments, &mut registries).await?;

@@ -34,7 +34,7 @@ pub fn render(entries: &[HistoryEntry], paint: Paint) -> String {
         paint.faint(&format!("{:<20} {:<17} {:<12} {:>6}  SERVICES", "WHEN (UTC)", "EVENT", "RELEASE", "TOOK"));
     text.push('\n');
     for entry in entries {
-        let event = format!("{:<17}", word(entry.event));
+        let event = format!("{:<17}", entry.event.word());
         let event = match entry.event {
             HistoryEvent::Live | HistoryEvent::Good | HistoryEvent::RolledBack | HistoryEvent::Recovered => {
                 paint.good(&event)
@@ -59,22 +59,6 @@ pub fn render(entries: &[HistoryEntry], paint: Paint) -> String {
         }
     }
     text
-}
-
-/// An event as `--json` writes it.
-fn word(event: HistoryEvent) -> &'static str {
-    match event {
-        HistoryEvent::RolloutStarted => "rollout-started",
-        HistoryEvent::Live => "live",
-        HistoryEvent::Good => "good",
-        HistoryEvent::RollbackStarted => "rollback-started",
-        HistoryEvent::RolledBack => "rolled-back",
-        HistoryEvent::Refused => "refused",
-        HistoryEvent::Held => "held",
-        HistoryEvent::Restarted => "restarted",
-        HistoryEvent::Recovered => "recovered",
-        HistoryEvent::Operator => "operator",
-    }
 }
 
 /// `2026-01-31T12:00:05.123Z` to the second, without the letters; other text as it is, cut.

@@ -18,6 +18,8 @@
 //! | [`image`] | image and channel references |
 //! | [`manifest`] | the manifest's bytes: pure |
 //! | [`registry`] | resolve and push, over oci-client |
+//! | [`identity`] | the release id of what a channel has: pure |
+//! | [`wait`], [`outcome_store`] | what became of a publication, asked of a store; the store over HTTP |
 //! | [`credentials`] | the Docker config file, credential helpers, environment |
 
 #![deny(clippy::disallowed_methods)]
@@ -33,10 +35,12 @@ pub mod failure;
 pub mod files;
 pub mod flatten;
 pub mod history;
+pub mod identity;
 pub mod image;
 pub mod logs;
 pub mod manifest;
 pub mod orders;
+pub mod outcome_store;
 pub mod plan;
 pub mod promote;
 pub mod publish;
@@ -44,6 +48,7 @@ pub mod published;
 pub mod registry;
 pub mod status;
 pub mod terminal;
+pub mod wait;
 
 use std::io::Write as _;
 

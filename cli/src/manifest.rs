@@ -16,14 +16,18 @@ pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The config blob of an artifact.
 pub const EMPTY: &[u8] = b"{}";
 
-const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+/// The media type of [`EMPTY`].
+pub const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 /// The artifact type of a bundle.
 pub const BUNDLE_TYPE: &str = "application/vnd.docker.compose.project";
 /// The artifact type of a pointer document.
 pub const POINTER_TYPE: &str = "application/vnd.landfall.pointer.v1";
-const COMPOSE_TYPE: &str = "application/vnd.docker.compose.file+yaml";
-const ENV_TYPE: &str = "application/vnd.docker.compose.envfile";
-const FILE_TYPE: &str = "application/vnd.landfall.file.v1";
+/// The media type of a compose document.
+pub const COMPOSE_TYPE: &str = "application/vnd.docker.compose.file+yaml";
+/// The media type of an `env_file`.
+pub const ENV_TYPE: &str = "application/vnd.docker.compose.envfile";
+/// The media type of any other file.
+pub const FILE_TYPE: &str = "application/vnd.landfall.file.v1";
 const POINTER_LAYER_TYPE: &str = "application/vnd.landfall.pointer.v1+json";
 /// Layers up to this size stand in the manifest too: 64 of them, the most there may be, fill a third of what a manifest may have.
 const INLINE: usize = 4 << 10;

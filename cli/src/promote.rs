@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::arguments::Promote;
 use crate::failure::{Exit, Failed};
 use crate::published::Published;
-use crate::{publish, terminal};
+use crate::wait::{self, Waiter};
+use crate::{identity, publish, terminal};
 
 const CHANNEL: &str = "io.landfall.channel";
 const SEQUENCE: &str = "io.landfall.sequence";
@@ -20,12 +21,19 @@ const PROMOTED_FROM: &str = "io.landfall.promoted-from";
 
 /// `landfall promote`.
 pub async fn run(arguments: &Promote) -> Result<Exit, Failed> {
-    let Promote { from, to, plain_http, json } = arguments;
-    copy(from, to, *plain_http, *json).await
+    let Promote { from, to, plain_http, json, wait } = arguments;
+    let waiter = Waiter::new(wait, publish::variable)?;
+    copy(from, to, *plain_http, *json, waiter).await
 }
 
-/// Copies what is at `from` to `to`, and prints the digest.
-pub async fn copy(from: &Channel, to: &Channel, plain_http: bool, json: bool) -> Result<Exit, Failed> {
+/// Copies what is at `from` to `to`, and prints the release id and the digest.
+pub async fn copy(
+    from: &Channel,
+    to: &Channel,
+    plain_http: bool,
+    json: bool,
+    waiter: Option<Waiter>,
+) -> Result<Exit, Failed> {
     let mut registries = publish::registries(to, plain_http)?;
     let published = Published::read(&mut registries, from).await?;
     let mut blobs = Vec::with_capacity(published.blobs.len());
@@ -35,18 +43,28 @@ pub async fn copy(from: &Channel, to: &Channel, plain_http: bool, json: bool) ->
         }
         blobs.push(remote.fetch(&mut registries, from).await?);
     }
-    let sequence = publish::sequence(jiff::Timestamp::now());
+    // The first is the config.
+    let contents = blobs.get(1..).unwrap_or_default();
+    let release = identity::of_manifest(&published.manifest, contents).ok_or_else(|| {
+        Failed::usage(format!("`{from}` is no release that a machine would take"))
+            .next("name a channel that `landfall publish`, `oras push` or `docker compose publish` wrote")
+    })?;
+    let now = jiff::Timestamp::now();
+    let sequence = publish::sequence(now);
     let manifest = readdressed(published.manifest, from, &published.digest, to, sequence);
     let digest = Digest::of(&manifest);
     publish::push(&mut registries, to, blobs, &manifest, &digest).await?;
     if json {
-        let said = json!({ "channel": to, "digest": digest, "sequence": sequence, "from": from, "from_digest": published.digest });
+        let said = json!({ "channel": to, "release": release, "digest": digest, "sequence": sequence, "from": from, "from_digest": published.digest });
         terminal::out(&format!("{said}\n"));
     } else {
-        terminal::out(&format!("digest {digest}\n"));
+        terminal::out(&format!("release {release}\ndigest {digest}\n"));
     }
     eprintln!("promoted {from} to {to}");
-    Ok(Exit::Done)
+    match waiter {
+        Some(waiter) => waiter.wait(&wait::Publication { release, sequence, at: now }, json).await,
+        None => Ok(Exit::Done),
+    }
 }
 
 fn readdressed(mut manifest: Value, from: &Channel, digest: &Digest, to: &Channel, sequence: u64) -> Vec<u8> {

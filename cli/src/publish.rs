@@ -22,6 +22,7 @@ use crate::flatten;
 use crate::image::{Image, with_defaults};
 use crate::manifest::{self, EMPTY, Publication};
 use crate::registry::Registries;
+use crate::wait::{self, Waiter};
 use crate::{promote, terminal};
 
 /// What Compose looks for, in its order.
@@ -45,8 +46,9 @@ struct Published<'a> {
 /// Publishes, and prints the release id and the digest.
 pub async fn run(arguments: &Publish) -> Result<Exit, Failed> {
     let channel = &arguments.channel;
+    let waiter = Waiter::new(&arguments.wait, variable)?;
     if let Some(from) = &arguments.from {
-        return promote::copy(from, channel, arguments.plain_http, arguments.json).await;
+        return promote::copy(from, channel, arguments.plain_http, arguments.json, waiter).await;
     }
     let project =
         if arguments.pointer && arguments.files.is_empty() { None } else { Some(Project::read(arguments).await?) };
@@ -83,7 +85,10 @@ pub async fn run(arguments: &Publish) -> Result<Exit, Failed> {
         terminal::out(&format!("release {release}\ndigest {digest}\n"));
     }
     eprintln!("published release {} to {channel}", release.short());
-    Ok(Exit::Done)
+    match waiter {
+        Some(waiter) => waiter.wait(&wait::Publication { release, sequence, at: now }, arguments.json).await,
+        None => Ok(Exit::Done),
+    }
 }
 
 /// The registries of a publication to this channel, with what we are to each.
@@ -286,7 +291,8 @@ fn tell(bundle: &Bundle, images: &BTreeMap<String, String>) {
     }
 }
 
-fn variable(name: &str) -> Option<String> {
+/// A variable of the environment.
+pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

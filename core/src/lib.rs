@@ -6,10 +6,11 @@
 //! | [`layout`] | every path on the VM, under one root |
 //! | [`contract`] | the files between daemons: channel, staged release, wanted |
 //! | [`protocol`] | the agent's socket: requests, answers, status and history records |
+//! | [`outcome`] | what became of a release on a machine, as it is told outside of it |
 //! | [`publish`] | the one atomic publish: write-temp, fsync, rename, fsync-dir |
 //! | [`directory_watch`] | its other end: the kernel tells when something was published |
 //! | [`command`] | the one door to child processes: deadline, group kill, bounded output |
-//! | [`backoff`] | exponential back-off as a value |
+//! | [`backoff`], [`retry_after`] | exponential back-off as a value; what the other side asks for |
 //! | [`config`] | what is written in landfall.yaml, and [`config::Settings`], what it means |
 //! | [`credential`] | who we are to a registry, from a file |
 //! | [`daemon`] | what a daemon owes systemd: READY, STATUS, WATCHDOG, STOPPING, signals, exit codes |
@@ -27,5 +28,7 @@ pub mod directory_watch;
 pub mod ids;
 pub mod journal;
 pub mod layout;
+pub mod outcome;
 pub mod protocol;
 pub mod publish;
+pub mod retry_after;

@@ -232,6 +232,24 @@ pub enum HistoryEvent {
     Operator,
 }
 
+impl HistoryEvent {
+    /// As JSON has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::RolloutStarted => "rollout-started",
+            Self::Live => "live",
+            Self::Good => "good",
+            Self::RollbackStarted => "rollback-started",
+            Self::RolledBack => "rolled-back",
+            Self::Refused => "refused",
+            Self::Held => "held",
+            Self::Restarted => "restarted",
+            Self::Recovered => "recovered",
+            Self::Operator => "operator",
+        }
+    }
+}
+
 /// What a release would change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanView {

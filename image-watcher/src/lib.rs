@@ -13,7 +13,6 @@
 //! | [`titles`] | pure: which paths a release may name |
 //! | [`sequence`] | pure: which manifest is newer |
 //! | [`release`] | pure: identity, record and tree of a release |
-//! | [`retry`] | pure: `Retry-After` |
 //! | [`registry`] | edge: the HTTP client |
 //! | [`stage`], [`clean`] | edge: what is laid down, and what goes |
 //! | [`memory`], [`channel_file`] | edge: `state.json` and `channels/<app>.json` |
@@ -31,7 +30,6 @@ pub mod manifest;
 pub mod memory;
 pub mod registry;
 pub mod release;
-pub mod retry;
 pub mod revision;
 pub mod schedule;
 pub mod sequence;

@@ -16,10 +16,10 @@ use jiff::Timestamp;
 use landfall_core::config::{Channel, Settings};
 use landfall_core::credential::Credential;
 use landfall_core::ids::{Digest, printable};
+use landfall_core::retry_after::retry_after;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::manifest::{Blob, MANIFEST_LIMIT};
-use crate::retry;
 use access::{Access, Accesses, Way};
 pub use ask_error::AskError;
 use challenge::{Challenge, Token};
@@ -342,9 +342,5 @@ async fn receive(question: &Question<'_>, response: Response<Body>) -> Result<An
 
 fn busy(registry: String, status: u16, headers: &HeaderMap) -> AskError {
     let header = headers.get(RETRY_AFTER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    AskError::Busy {
-        registry,
-        status,
-        retry_after: header.and_then(|text| retry::retry_after(&text, Timestamp::now())),
-    }
+    AskError::Busy { registry, status, retry_after: header.and_then(|text| retry_after(&text, Timestamp::now())) }
 }

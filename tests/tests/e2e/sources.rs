@@ -60,8 +60,10 @@ fn a_copied_release_is_refused_and_a_promoted_one_taken() {
         // The line as it stands there.
         let words: Vec<&str> = line.split(' ').skip(1).collect();
         let promoted = vm.landfall(&words)?;
-        ensure!(promoted.code == 0 && promoted.stdout.starts_with("digest sha256:"), "{promoted:?}");
+        ensure!(promoted.code == 0 && promoted.stdout.contains("\ndigest sha256:"), "{promoted:?}");
         served(vm, "v2")?;
+        let shown = vm.channel_file()?.release.context("no release is shown")?;
+        ensure!(promoted.stdout.starts_with(&format!("release {shown}\n")), "{shown} is shown: {promoted:?}");
         let digests = vm.engine.image_digests(&vm.ask()?.container)?;
         ensure!(digests.contains(&v2.to_string()), "{digests:?}");
 

@@ -1,9 +1,10 @@
-//! What a registry's `Retry-After` means. Pure: time comes in.
+//! What `Retry-After` means, in the answer of a registry or of a store of outcomes. Pure: time comes in.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use landfall_core::config::parse_duration;
+
+use crate::config::parse_duration;
 
 /// Some registries say less than a millisecond: never hammer.
 const RETRY_AFTER_LEAST: Duration = Duration::from_millis(100);
