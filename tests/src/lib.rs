@@ -11,6 +11,7 @@
 //! | [`images`] | images made from one static binary, pushed by plain HTTP |
 //! | [`artifact`] | releases pushed by hand, past what `landfall publish` checks |
 //! | [`registry`] | a registry process of its own |
+//! | [`workflow`] | the steps of an example workflow, as a CI runner would run them |
 //! | [`engine`] | the Engine's API, read by us |
 //! | [`own_engine`] | a dockerd that may be killed |
 //! | [`events`] | every change that the Engine saw |
@@ -46,3 +47,4 @@ pub mod tour;
 pub mod tracer;
 pub mod vm;
 pub mod wait;
+pub mod workflow;

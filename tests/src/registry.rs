@@ -128,10 +128,20 @@ impl Registry {
 
     /// Puts the manifest of one tag under another, byte for byte, as retagging by plain HTTP does.
     pub fn copy_tag(&self, repository: &str, from: &str, to: &str, media_type: &str) -> Result<Digest> {
-        let source = format!("/v2/{repository}/manifests/{from}");
-        let found = self.request(("GET", &source), &[("Accept", media_type)], &[])?;
-        ensure!(found.status == 200, "`{from}`: the registry answered {}", found.status);
-        self.push_manifest(repository, to, media_type, &found.body)
+        let found = self.manifest_as(repository, from, media_type)?;
+        self.push_manifest(repository, to, media_type, &found)
+    }
+
+    /// The manifest of a tag, byte for byte.
+    pub fn manifest(&self, repository: &str, tag: &str) -> Result<Vec<u8>> {
+        self.manifest_as(repository, tag, "application/vnd.oci.image.manifest.v1+json")
+    }
+
+    fn manifest_as(&self, repository: &str, tag: &str, media_type: &str) -> Result<Vec<u8>> {
+        let target = format!("/v2/{repository}/manifests/{tag}");
+        let found = self.request(("GET", &target), &[("Accept", media_type)], &[])?;
+        ensure!(found.status == 200, "`{tag}`: the registry answered {}", found.status);
+        Ok(found.body)
     }
 
     /// Spoils a blob on the registry's disk: it is served from now on with what `change` leaves of it.
@@ -145,7 +155,8 @@ impl Registry {
 
     /// The digest that a tag has now.
     pub fn digest(&self, repository: &str, tag: &str) -> Result<Digest> {
-        let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
+        let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+                      application/vnd.docker.distribution.manifest.v2+json";
         let target = format!("/v2/{repository}/manifests/{tag}");
         let answer = self.request(("HEAD", &target), &[("Accept", accept)], &[])?;
         let digest = answer.header("docker-content-digest").with_context(|| format!("`{tag}`: {}", answer.status))?;
