@@ -200,7 +200,8 @@ impl Registries {
             Way::Ask(shown) => return Ok(shown),
             Way::Fetch { realm, service, scope } => (realm, service, scope),
         };
-        let token = self.fetch_token(question, access, registry, (&realm, service.as_deref(), &scope)).await?;
+        let fetched = self.fetch_token(question, access, registry, (&realm, service.as_deref(), &scope)).await;
+        let token = fetched.inspect_err(|_| access.ask_anew())?;
         let shown = format!("Bearer {}", token.value);
         access.keep(scope, token);
         Ok(Some(shown))

@@ -112,7 +112,7 @@ async fn the_credential_goes_to_the_token_service_and_a_wrong_one_rests() {
     std::fs::write(&file, "bot:better").unwrap();
     assert!(registries.credentials_changed());
     assert!(registries.head(&channel).await.is_err());
-    assert_eq!(paths(&fake).len(), before + 2, "another credential is tried at once");
+    assert_eq!(paths(&fake).len(), before + 3, "another credential is tried at once, where the registry now wants it");
 }
 
 #[tokio::test]

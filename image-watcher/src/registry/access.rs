@@ -123,6 +123,11 @@ impl Access {
         again
     }
 
+    /// The token service gave none: the registry is asked first the next time, for it may want something else by now.
+    pub(super) fn ask_anew(&self) {
+        self.state().wanted = None;
+    }
+
     /// A token for a scope.
     pub(super) fn keep(&self, scope: String, token: Token) {
         let until = Instant::now() + token.lives * RENEWED_AT / PARTS;

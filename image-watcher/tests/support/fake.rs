@@ -105,6 +105,11 @@ impl Fake {
         self.state.lock().unwrap().wants = Some((authorization.to_owned(), says));
     }
 
+    /// Serves everybody from now on.
+    pub fn well(&self) {
+        self.state.lock().unwrap().wants = None;
+    }
+
     /// Path and `Authorization` of each request so far.
     pub fn shown(&self) -> Vec<(String, Option<String>)> {
         self.state.lock().unwrap().shown.clone()
