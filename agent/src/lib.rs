@@ -19,6 +19,7 @@ pub mod decide;
 pub mod early_images;
 pub mod engine;
 pub mod engine_end;
+pub mod expiry;
 pub mod fence;
 pub mod final_model;
 pub mod graph;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use landfall_core::protocol::{AppStatus, ServiceStatus, Status};
 
 use crate::clock::now_text;
+use crate::expiry;
 use crate::observed::{Container, Health, RunState};
 use crate::shared::{AppView, Shared};
 use crate::spec::ServiceSpec;
@@ -44,7 +45,12 @@ pub async fn status(shared: &Shared, memory: Memory) -> Status {
             }
         }
         let running = view.state.current().map(|g| &g.deployment);
-        let (state, reason, next) = words(&view);
+        let (state, reason, mut next) = words(&view);
+        let images = running.into_iter().flat_map(|d| d.services.values()).map(|spec| spec.image.as_str());
+        let credentials = expiry::credentials(&settings, settings.apps.get(&app), images);
+        if let Some(to_do) = expiry::to_do(&credentials, jiff::Timestamp::now()) {
+            next = format!("{to_do}; else: {next}");
+        }
         apps.push(AppStatus {
             channel: settings.apps.get(&app).map(|a| a.channel.to_string()).unwrap_or_default(),
             release: running.map(|d| d.release.clone()),
@@ -56,6 +62,7 @@ pub async fn status(shared: &Shared, memory: Memory) -> Status {
             hold: view.state.hold.clone(),
             quarantined: view.state.quarantine.iter().map(|(id, q)| (id.clone(), q.reason.clone())).collect(),
             services,
+            credentials,
             app,
         });
     }

@@ -97,6 +97,11 @@ fn render_app(text: &mut String, app: &AppStatus, at: &str, paint: Paint) {
     let name = paint.strong(&cut(app.app.as_str(), APP_WIDTH));
     let _ = writeln!(text, "{name}  {state}  {release}  {polled}");
     line(text, "channel", &cut(&printable(&app.channel, TEXT), WIDTH - 13));
+    for credential in &app.credentials {
+        let (registry, expires) = (printable(&credential.registry, TEXT), printable(&credential.expires, TEXT));
+        let word = if is_over(at, &credential.expires) { "expired" } else { "expires" };
+        line(text, "credential", &format!("of `{registry}` {word} {expires}"));
+    }
     if let Some(hold) = &app.hold {
         line(text, "hold", &printable(hold, TEXT));
     }
@@ -122,6 +127,12 @@ fn render_app(text: &mut String, app: &AppStatus, at: &str, paint: Paint) {
         render_service(text, service, paint);
     }
     line(text, "next", &printable(&app.next, TEXT));
+}
+
+/// Whether `then` is past at `at`; what is no time is not.
+fn is_over(at: &str, then: &str) -> bool {
+    let parse = |text: &str| text.parse::<jiff::Timestamp>().ok();
+    parse(then).zip(parse(at)).is_some_and(|(then, at)| then <= at)
 }
 
 fn render_service(text: &mut String, service: &ServiceStatus, paint: Paint) {

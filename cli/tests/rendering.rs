@@ -69,6 +69,10 @@ fn a_status_that_needs_a_person() {
         "refused by host policy: 1 problem\n- service `db`: `mem_limit`: there is \x1b[2Jnone\n  next: give each a \
          `mem_limit`, or set `host.default_caps` in landfall.yaml"
     );
+    two["credentials"] = json!([
+        { "registry": "ghcr.io", "file": "/etc/x", "expires": "2026-01-31T12:00:05.000Z" },
+        { "registry": "evil\u{1b}[2J", "file": "/etc/y", "expires": "2026-02-07T12:00:05.000Z" },
+    ]);
     let mut status = status_of(&[one, two]);
     status.problems = vec![
         "landfall.yaml:3:5: unknown key `chanel`, did you mean `channel`; the last valid settings are used".into(),

@@ -156,6 +156,20 @@ pub struct AppStatus {
     pub quarantined: BTreeMap<DeploymentId, String>,
     /// By service name.
     pub services: Vec<ServiceStatus>,
+    /// Credentials of its registries that say when they end.
+    #[serde(default)]
+    pub credentials: Vec<CredentialStatus>,
+}
+
+/// When a credential ends, in [`AppStatus`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialStatus {
+    /// Of which registry.
+    pub registry: String,
+    /// The file that has it.
+    pub file: String,
+    /// When it ends or has ended (RFC 3339).
+    pub expires: String,
 }
 
 /// One service in [`AppStatus`].

@@ -34,6 +34,28 @@ fn a_registry_that_closes_is_entered_as_soon_as_its_credential_is_there() {
     });
 }
 
+/// A credential that says itself when it ends (a JSON web token, here of 2001): nobody has to find out by a missed release.
+#[test]
+fn a_credential_that_has_ended_is_something_to_do() {
+    on_a_vm("expired", |vm| {
+        vm.live(&vm.publish_version("v1", &[])?)?;
+        let file = vm.directory().join("credential");
+        std::fs::write(&file, "bot:h.eyJleHAiOjEwMDAwMDAwMDB9.s\n")?;
+        vm.configure_credential(&file)?;
+        eventually(SOON, "status says so", || {
+            let status = vm.status()?;
+            let credential = status.credentials.first().context("no credential is shown")?;
+            ensure!(credential.registry == vm.registry.address(), "{credential:?}");
+            ensure!(credential.expires == "2001-09-09T01:46:40.000Z", "{credential:?}");
+            let renew = format!("renew the credential of `{}` in `{}`", credential.registry, file.display());
+            ensure!(status.next.contains(&renew), "{}", status.next);
+            let shown = vm.landfall(&["status"])?;
+            ensure!(shown.code == 0 && shown.stdout.contains("credential of `"), "{shown:?}");
+            Ok(())
+        })
+    });
+}
+
 /// Waits until the watcher has a problem that has all of these words.
 fn problem(vm: &Vm, words: &[&str]) -> Result<String> {
     eventually(SOON, &format!("the watcher says {words:?}"), || {
