@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use landfall_core::retry_after::retry_after;
 use landfall_image_watcher::registry::AskError;
 use landfall_image_watcher::registry::pacer::Pacer;
-use landfall_image_watcher::retry::retry_after;
 use landfall_image_watcher::schedule::Schedule;
 use tokio::time::{Instant, sleep};
 
