@@ -96,7 +96,7 @@ pub struct Publish {
     /// Speak HTTP without TLS to the channel's registry. Loopback registries need no such word.
     #[arg(long)]
     pub plain_http: bool,
-    /// One JSON object on stdout.
+    /// One JSON object on stdout; with `--wait-url` the outcome on a second line.
     #[arg(long)]
     pub json: bool,
     /// Whether to wait for the outcome.
@@ -132,7 +132,7 @@ pub struct Promote {
     /// Speak HTTP without TLS to the registry of TO. Loopback registries need no such word.
     #[arg(long)]
     pub plain_http: bool,
-    /// One JSON object on stdout.
+    /// One JSON object on stdout; with `--wait-url` the outcome on a second line.
     #[arg(long)]
     pub json: bool,
     /// Whether to wait for the outcome.
