@@ -212,7 +212,9 @@ fn comes_first(view: &View<'_>, name: &str) -> Option<Millis> {
     }
     let starting = containers.into_iter().filter(|c| judge::on_its_way(view, c)).map(|c| c.started_at).max()?;
     let well = starting + view.startups.least(name);
-    (well - CALL..well + CALL).contains(&view.now).then_some(well + CALL)
+    // It may be late; one that hangs holds up nobody for ever.
+    let soon = well - CALL..(well + CALL).max(starting + view.startups.patience(name));
+    soon.contains(&view.now).then_some(well.max(view.now) + CALL)
 }
 
 fn summary(standing: &BTreeMap<&str, Standing>) -> Next {

@@ -8,9 +8,10 @@ use landfall_core::ids::AppName;
 use crate::observed::Millis;
 use crate::startups::{self, StartUp, Startups};
 
-/// What a probe by exec uses of its container's CPU time, milliseconds (measured on Engine 26.1: runc enters the container for
-/// it): no part of the start, and taken for one it would have the next start probed too early, which uses more.
-const PROBE: Millis = 50;
+/// What a probe by exec uses of its container's CPU time, milliseconds (measured on Engine 26.1, 23: runc enters the container for
+/// it, and works as much again outside): no part of the start, and taken for one it would have the next start probed too early,
+/// which uses more.
+const PROBE: Millis = 25;
 
 /// What the starts of one app have taught.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ mod tests {
     #[test]
     fn the_price_of_probing_is_not_that_of_the_start() {
         for (probes, cpu, at_most, earliest) in
-            [(None, 60, true, 500), (Some(1), 60, true, 500), (Some(3), 160, false, 990), (Some(2), 20, false, 1000)]
+            [(None, 30, true, 500), (Some(1), 30, true, 500), (Some(3), 80, false, 990), (Some(2), 20, false, 1000)]
         {
             let directory = tempfile::tempdir().unwrap();
             let mut learning = Learning::open(directory.path().join("startups.json"));

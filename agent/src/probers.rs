@@ -174,7 +174,7 @@ async fn probe(shared: Rc<Shared>, subject: Subject, passed: mpsc::UnboundedSend
             let _ = passed.send(Passed { id, started_at, at, what: What::Well { probes } });
             return;
         }
-        sleep(pause(now() - started_at)).await;
+        sleep(pause(probes, now() - started_at)).await;
     }
 }
 
@@ -182,9 +182,11 @@ async fn sleep(millis: Millis) {
     tokio::time::sleep(Duration::from_millis(u64::try_from(millis).unwrap_or(0))).await;
 }
 
-/// How long to wait after a probe that failed, milliseconds: a tenth of the time waited so far.
-fn pause(waited: Millis) -> Millis {
-    (waited / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+/// How long to wait after so many probes that failed, milliseconds: doubling, for the first came when the start was nearly over, up
+/// to a tenth of the time waited so far.
+fn pause(probes: u32, waited: Millis) -> Millis {
+    let doubled = SHORTEST_PAUSE << probes.saturating_sub(1).min(10);
+    doubled.min((waited / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
 }
 
 #[cfg(test)]
@@ -193,6 +195,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_with_the_time_waited() {
-        assert_eq!([0, 200, 2000, 60_000].map(pause), [50, 50, 200, 1000]);
+        assert_eq!([0, 200, 2000, 60_000].map(|waited| pause(20, waited)), [50, 50, 200, 1000]);
+        assert_eq!([1, 2, 3, 4].map(|probes| pause(probes, 3000)), [50, 100, 200, 300]);
     }
 }
