@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn the_price_of_probing_is_not_that_of_the_start() {
         for (probes, cpu, at_most, earliest) in
-            [(None, 30, true, 500), (Some(1), 30, true, 500), (Some(3), 80, false, 990), (Some(2), 20, false, 1000)]
+            [(None, 30, true, 500), (Some(1), 30, true, 500), (Some(3), 85, false, 990), (Some(2), 20, false, 1000)]
         {
             let directory = tempfile::tempdir().unwrap();
             let mut learning = Learning::open(directory.path().join("startups.json"));
