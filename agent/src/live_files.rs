@@ -44,11 +44,12 @@ pub fn write_wanted(shared: &Shared, app: &AppName, state: &AppState, newest: &R
         Read::Found(old) => Some(old),
         Read::Absent | Read::Garbled(_) | Read::NewerFormat(_) => None,
     };
-    let tags = newest.tags();
-    if old.as_ref().is_some_and(|old| old.releases == releases && old.tags == *tags) {
+    let before = || old.as_ref().map(|old| old.tags.clone()).unwrap_or_default();
+    let tags = newest.tags().cloned().unwrap_or_else(before);
+    if old.as_ref().is_some_and(|old| old.releases == releases && old.tags == tags) {
         return Ok(());
     }
-    want(shared, app, releases, tags.clone(), old.map_or(0, |old| old.poll))
+    want(shared, app, releases, tags, old.map_or(0, |old| old.poll))
 }
 
 /// Has the watcher ask the channel now, between its polls.

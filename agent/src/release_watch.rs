@@ -90,8 +90,8 @@ impl ReleaseWatch {
         self.aim.as_ref().map(|a| &a.release)
     }
 
-    /// The tags that the watcher is to follow.
-    pub fn tags(&self) -> &Tags {
+    /// The tags that the watcher is to follow; none until they are known.
+    pub fn tags(&self) -> Option<&Tags> {
         self.tag_watch.tags()
     }
 
@@ -125,7 +125,7 @@ impl ReleaseWatch {
         let Some(channel) = &self.channel else { return false };
         let Some(release) = &channel.release else { return false };
         // Taken from other tags than those that are followed now: the watcher has not answered yet.
-        if channel.tags != *self.tags() {
+        if self.tags().map_or(!channel.tags.is_empty(), |tags| channel.tags != *tags) {
             return false;
         }
         let aim = Aim { release: release.clone(), sequence: channel.sequence, epoch: self.shared.settings_epoch.get() };

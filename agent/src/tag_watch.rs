@@ -26,7 +26,7 @@ pub struct TagWatch {
     /// What was asked last: under which settings.
     epoch: Option<u64>,
     work: Option<JoinHandle<Result<Tags, Stop>>>,
-    tags: Tags,
+    tags: Option<Tags>,
     problem: Option<String>,
     failures: u32,
     again_at: Option<Millis>,
@@ -35,12 +35,13 @@ pub struct TagWatch {
 impl TagWatch {
     /// Nothing is known yet.
     pub fn new(app: AppName, shared: Rc<Shared>) -> Self {
-        Self { app, shared, epoch: None, work: None, tags: Tags::new(), problem: None, failures: 0, again_at: None }
+        Self { app, shared, epoch: None, work: None, tags: None, problem: None, failures: 0, again_at: None }
     }
 
-    /// What is followed; empty where the source is no tags, or is not known yet.
-    pub fn tags(&self) -> &Tags {
-        &self.tags
+    /// What is followed, empty where the source is no tags; none until it is known: after a restart the watcher follows on what
+    /// it was told before.
+    pub fn tags(&self) -> Option<&Tags> {
+        self.tags.as_ref()
     }
 
     /// Why nothing is followed.
@@ -89,8 +90,8 @@ impl TagWatch {
             Ok(tags) => {
                 self.failures = 0;
                 self.problem = None;
-                let changed = self.tags != tags;
-                self.tags = tags;
+                let changed = self.tags.as_ref().map_or(!tags.is_empty(), |before| *before != tags);
+                self.tags = Some(tags);
                 changed
             }
             Err(stop) => {

@@ -66,7 +66,7 @@ pub async fn poll(
     Ok(Found::Whole(Taken { release, digest: None, sequence: None, detected_at: set.since, tags: followed }))
 }
 
-/// Asks images that were not asked yet what they were built from, where that decides.
+/// Asks the images what they were built from, where that decides.
 async fn with_revisions(
     registries: &Registries,
     seen: &mut Seen,
