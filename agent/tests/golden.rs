@@ -66,6 +66,7 @@ fn given(expect: &str, root: &Path) -> Given {
             poll: std::time::Duration::from_secs(5),
             profiles: Vec::new(),
             vars: BTreeMap::new(),
+            preview: None,
         },
         context: HostContext {
             layout: Layout::new(root),

@@ -99,8 +99,14 @@ fn app(settings: &Settings, named: Option<&AppName>) -> Result<(AppName, App), F
     let nobody =
         || -> Option<(AppName, Channel)> { Some(("check".parse().ok()?, "localhost/check:check".parse().ok()?)) };
     let (name, channel) = nobody().unwrap_or_else(|| unreachable!("both are valid"));
-    let app =
-        App { channel, source: Source::Bundle, poll: Duration::ZERO, profiles: Vec::new(), vars: BTreeMap::new() };
+    let app = App {
+        channel,
+        source: Source::Bundle,
+        poll: Duration::ZERO,
+        profiles: Vec::new(),
+        vars: BTreeMap::new(),
+        preview: None,
+    };
     Ok((name, app))
 }
 

@@ -4,6 +4,7 @@
 
 mod channel;
 mod error;
+mod previews;
 mod settings;
 mod values;
 mod written;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use channel::{Channel, is_loopback};
 pub use error::ConfigError;
+pub use previews::{PortRange, Ports, Preview, PreviewCaps, Previews, TagPattern, preview_name};
 pub use settings::{App, Host, Registry, Settings, Source};
 pub use values::{InvalidValue, parse_duration, parse_size};
 pub use written::Config;

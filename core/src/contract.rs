@@ -138,6 +138,41 @@ impl StagedFile {
     }
 }
 
+/// `previews/<entry>.json`: which tags of an entry of `previews` have an app. A tag that is not in it (any more) has none: the
+/// watcher takes one out only when it has been gone for a day while the registry answered, or when its time is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewsFile {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Which entry.
+    pub entry: AppName,
+    /// The pattern that was followed last.
+    pub channel: String,
+    /// How long a preview stays after its last publication, milliseconds: kept for when the entry is gone.
+    pub ttl_ms: u64,
+    /// The last time that the registry gave all tags (RFC 3339).
+    pub listed_at: Option<String>,
+    /// Why the registry did not.
+    pub problem: Option<String>,
+    /// By tag.
+    pub tags: BTreeMap<String, PreviewTag>,
+}
+
+/// One tag of [`PreviewsFile`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewTag {
+    /// Where it is.
+    pub channel: Channel,
+    /// Its last publication, as far as is known, or when it was first seen (RFC 3339).
+    pub published: String,
+    /// How long it has been missing while the registry answered, milliseconds.
+    #[serde(default)]
+    pub missing_ms: u64,
+    /// Set when its time is over: it has no app, until it points at something else than this manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Digest>,
+}
+
 /// `wanted/<app>.json`: what the agent asks of the other daemons.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantedFile {

@@ -64,6 +64,16 @@ impl Layout {
         self.channels().join(format!("{app}.json"))
     }
 
+    /// Where the watcher says which tags have an app, one `<entry>.json` for each entry of `previews`; the agent watches this directory.
+    pub fn previews_dir(&self) -> PathBuf {
+        self.watcher().join("previews")
+    }
+
+    /// The tags of an entry: a [`crate::contract::PreviewsFile`].
+    pub fn previews(&self, entry: &AppName) -> PathBuf {
+        self.previews_dir().join(format!("{entry}.json"))
+    }
+
     /// The staged releases of an app.
     pub fn releases(&self, app: &AppName) -> PathBuf {
         self.watcher().join("releases").join(app.as_str())
@@ -122,6 +132,11 @@ impl Layout {
     /// The last valid settings, so that a typo in landfall.yaml stops new releases and nothing else.
     pub fn last_settings(&self) -> PathBuf {
         self.agent().join("settings.json")
+    }
+
+    /// The apps that the agent has made of tags, and which ports each has.
+    pub fn preview_slots(&self) -> PathBuf {
+        self.agent().join("previews.json")
     }
 
     /// Held with flock while an agent runs.

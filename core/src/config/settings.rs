@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::channel::{Channel, is_loopback};
+use super::previews::{Preview, Previews};
 use crate::ids::AppName;
 
 /// Everything that landfall.yaml and its drop-ins say.
@@ -19,6 +20,9 @@ pub struct Settings {
     pub registries: BTreeMap<String, Registry>,
     /// The apps of this machine.
     pub apps: BTreeMap<AppName, App>,
+    /// Entries that make an app of each tag that matches.
+    #[serde(default)]
+    pub previews: BTreeMap<AppName, Previews>,
 }
 
 impl Settings {
@@ -82,6 +86,16 @@ pub struct App {
     pub profiles: Vec<String>,
     /// Variables for interpolation.
     pub vars: BTreeMap<String, String>,
+    /// Set where it stands for one tag of [`Settings::previews`].
+    #[serde(default)]
+    pub preview: Option<Preview>,
+}
+
+impl App {
+    /// Under which name its compose file lies on this machine, where [`Source::is_on_host`]: previews share one.
+    pub fn project<'a>(&'a self, name: &'a AppName) -> &'a AppName {
+        self.preview.as_ref().map_or(name, |preview| &preview.of)
+    }
 }
 
 /// What a channel points at.
@@ -107,16 +121,16 @@ impl Source {
     }
 }
 
-mod milliseconds {
+pub(super) mod milliseconds {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::config) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_millis)
     }
 }

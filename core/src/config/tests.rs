@@ -78,6 +78,21 @@ fn drop_ins_merge_maps_by_key_in_file_name_order_and_replace_all_else() {
 }
 
 #[test]
+fn previews_have_defaults_and_merge() {
+    let main = "previews: { web: { channel: \"ghcr.io/acme/deploy:pr-*\", caps: { memory: 256M } } }";
+    let drop_in =
+        "previews: { web: { ports: 8100-8199, ports_each: 2, ttl: 48h, caps: { services: { db: { memory: 1G } } } } }";
+    let settings = load(&[("main", main), ("10-ports.yaml", drop_in)]).unwrap();
+    let web = settings.previews.values().next().unwrap();
+    assert_eq!(web.channel.to_string(), "ghcr.io/acme/deploy:pr-*");
+    assert_eq!((web.source, web.poll.as_secs(), web.ttl.as_secs()), (Source::Bundle, 5, 48 * 3600));
+    assert_eq!(web.ports, Some(PortRange { first: 8100, last: 8199, each: 2 }));
+    assert_eq!([web.caps.of("api"), web.caps.of("db")], [Some(256 << 20), Some(1 << 30)]);
+    let kept: Settings = serde_json::from_str(&serde_json::to_string(&settings).unwrap()).unwrap();
+    assert_eq!(kept, settings);
+}
+
+#[test]
 fn mistakes_have_a_place_and_a_next_step() {
     for (text, place, words) in [
         ("aps: {}", "1:1", "unknown key `aps`; did you mean `apps`?"),
@@ -100,6 +115,12 @@ fn mistakes_have_a_place_and_a_next_step() {
         ("apps: { web: { vars: { COMPOSE_FILE: x } } }", "1:24", "`COMPOSE_FILE` is not a valid variable"),
         ("apps: { web: { vars: { DOCKER_HOST: x } } }", "1:24", "`DOCKER_HOST` is not a valid variable"),
         ("apps: { web: { vars: { A-B: x } } }", "1:24", "`A-B` is not a valid variable"),
+        ("previews: { web: { channel: \"a.b/c:pr-1\" } }", "1:29", "with one `*` in the tag"),
+        ("previews: { web: { ttl: 3d } }", "1:25", "`3d` is not a valid duration"),
+        ("previews: { web: { ttl: 5s } }", "1:25", "expected `1m` to `8784h`"),
+        ("previews: { web: { ports: 8100 } }", "1:27", "as in `8100-8199`"),
+        ("previews: { web: { ports: 9-8 } }", "1:27", "as in `8100-8199`"),
+        ("previews: { web: { caps: { cpus: 1 } } }", "1:28", "unknown key `cpus`; known here: `memory`, `services`"),
         ("host: { reserve: { memory: lots } }", "1:28", "`lots` is not a valid size"),
         ("host: { allow_binds: [data] }", "1:23", "`data` is not a valid path to bind"),
         ("host: { allow_binds: [/] }", "1:23", "`/` is not a valid path to bind"),
@@ -133,6 +154,12 @@ fn what_is_missing_is_named() {
     for (files, words) in [
         (vec![], "etc/landfall/landfall.yaml` is not there"),
         (vec![("main", "apps: { web: { poll: 5s } }")], "app `web` has no `channel`"),
+        (vec![("main", "previews: { web: { poll: 5s } }")], "`previews.web` has no `channel`"),
+        (
+            vec![("main", "previews: { web: { channel: \"a.b/c:*\", ports_each: 2 } }")],
+            "has `ports_each` and no `ports`",
+        ),
+        (vec![("main", "previews: { web: { channel: \"a.b/c:*\", ports: 1-3, ports_each: 4 } }")], "expected 1 to 3"),
     ] {
         let error = load(&files).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");

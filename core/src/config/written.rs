@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::channel::{Channel, is_registry};
 use super::error::{ConfigError, explain};
+use super::previews::{PortRange, PreviewCaps, Previews, TagPattern};
 use super::settings::{App, Host, Registry, Settings, Source};
 use super::values::{InvalidValue, parse_duration, parse_size};
 use crate::ids::AppName;
@@ -20,6 +21,13 @@ const POLL_LEAST: Duration = Duration::from_millis(200);
 /// More than a day between polls is a mistake in the unit.
 const POLL_MOST: Duration = Duration::from_hours(24);
 
+/// How long a preview stays after its last publication unless its entry says.
+const TTL: Duration = Duration::from_hours(7 * 24);
+/// A preview that lives for less would go while CI still pushes.
+const TTL_LEAST: Duration = Duration::from_mins(1);
+/// One that stays for more is no preview.
+const TTL_MOST: Duration = Duration::from_hours(366 * 24);
+
 /// One settings file, or several merged.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +35,7 @@ pub struct Config {
     host: Option<WrittenHost>,
     registries: Option<BTreeMap<RegistryHost, WrittenRegistry>>,
     apps: Option<BTreeMap<AppName, WrittenApp>>,
+    previews: Option<BTreeMap<AppName, WrittenPreviews>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -69,6 +78,27 @@ struct WrittenApp {
     vars: Option<BTreeMap<Variable, String>>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenPreviews {
+    channel: Option<TagPattern>,
+    source: Option<WrittenSource>,
+    poll: Option<Poll>,
+    ttl: Option<TimeToLive>,
+    ports: Option<PortText>,
+    ports_each: Option<u16>,
+    caps: Option<WrittenPreviewCaps>,
+    profiles: Option<Vec<Profile>>,
+    vars: Option<BTreeMap<Variable, String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenPreviewCaps {
+    memory: Option<Size>,
+    services: Option<BTreeMap<String, DefaultCaps>>,
+}
+
 impl Config {
     /// Parses one file. `path` is only for the error.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
@@ -83,6 +113,7 @@ impl Config {
             merge_maps(under, over, WrittenRegistry::merge);
         });
         merge_with(&mut self.apps, over.apps, |under, over| merge_maps(under, over, WrittenApp::merge));
+        merge_with(&mut self.previews, over.previews, |under, over| merge_maps(under, over, WrittenPreviews::merge));
     }
 
     /// Adds the defaults. The error says what is missing.
@@ -100,9 +131,13 @@ impl Config {
                 poll: app.poll.map_or(POLL, |poll| poll.0),
                 profiles: app.profiles.unwrap_or_default().into_iter().map(|p| p.0).collect(),
                 vars: app.vars.unwrap_or_default().into_iter().map(|(key, value)| (key.0, value)).collect(),
+                preview: None,
             };
             apps.insert(name, app);
         }
+        let previews = self.previews.unwrap_or_default().into_iter();
+        let previews = previews.map(|(name, entry)| entry.settle(&name).map(|entry| (name, entry)));
+        let previews = previews.collect::<Result<_, String>>()?;
         Ok(Settings {
             host: Host {
                 reserve_memory: host.reserve.and_then(|r| r.memory).map_or(defaults.reserve_memory, |s| s.0),
@@ -118,6 +153,7 @@ impl Config {
                 .map(|(host, registry)| (host.0, registry.settle()))
                 .collect(),
             apps,
+            previews,
         })
     }
 }
@@ -155,6 +191,55 @@ impl WrittenApp {
         replace(&mut self.poll, over.poll);
         replace(&mut self.profiles, over.profiles);
         merge_with(&mut self.vars, over.vars, Extend::extend);
+    }
+}
+
+impl WrittenPreviews {
+    fn merge(&mut self, over: Self) {
+        replace(&mut self.channel, over.channel);
+        replace(&mut self.source, over.source);
+        replace(&mut self.poll, over.poll);
+        replace(&mut self.ttl, over.ttl);
+        replace(&mut self.ports, over.ports);
+        replace(&mut self.ports_each, over.ports_each);
+        merge_with(&mut self.caps, over.caps, |under, over| {
+            replace(&mut under.memory, over.memory);
+            merge_with(&mut under.services, over.services, Extend::extend);
+        });
+        replace(&mut self.profiles, over.profiles);
+        merge_with(&mut self.vars, over.vars, Extend::extend);
+    }
+
+    fn settle(self, name: &AppName) -> Result<Previews, String> {
+        let channel = self.channel.ok_or_else(|| {
+            format!("`previews.{name}` has no `channel`; add `channel: registry/repository:pr-*` below it")
+        })?;
+        let each = self.ports_each.unwrap_or(1);
+        let ports = match self.ports {
+            None if self.ports_each.is_some() => {
+                return Err(format!("`previews.{name}` has `ports_each` and no `ports`; add `ports: 8100-8199`"));
+            }
+            None => None,
+            Some(PortText((first, last))) if each >= 1 && each <= last - first + 1 => {
+                Some(PortRange { first, last, each })
+            }
+            Some(PortText((first, last))) => {
+                return Err(format!("`previews.{name}.ports_each` is {each}: expected 1 to {}", last - first + 1));
+            }
+        };
+        let caps = self.caps.unwrap_or_default();
+        let of_services = caps.services.unwrap_or_default().into_iter();
+        let of_services = of_services.filter_map(|(service, caps)| Some((service, caps.memory?.0))).collect();
+        Ok(Previews {
+            channel,
+            source: self.source.map_or_else(Source::default, |source| source.0),
+            poll: self.poll.map_or(POLL, |poll| poll.0),
+            ttl: self.ttl.map_or(TTL, |ttl| ttl.0),
+            ports,
+            caps: PreviewCaps { memory: caps.memory.map(|size| size.0), services: of_services },
+            profiles: self.profiles.unwrap_or_default().into_iter().map(|profile| profile.0).collect(),
+            vars: self.vars.unwrap_or_default().into_iter().map(|(key, value)| (key.0, value)).collect(),
+        })
     }
 }
 
@@ -205,6 +290,8 @@ macro_rules! checked {
 checked! {
     Size(u64) = parse_size;
     Poll(Duration) = parse_poll;
+    TimeToLive(Duration) = parse_ttl;
+    PortText((u16, u16)) = parse_ports;
     WrittenSource(Source) = parse_source;
     RegistryHost(String) = |t| keep(t, is_registry(t), "registry", "expected a host, as in `ghcr.io` or `10.0.0.4:5000`");
     BindRoot(String) = |t| keep(t, is_bind_root(t), "path to bind", "expected an absolute path without `..`, not `/`");
@@ -224,6 +311,21 @@ fn parse_poll(text: &str) -> Result<Duration, InvalidValue> {
     } else {
         Err(InvalidValue::new("poll interval", text, "expected `200ms` to `24h`"))
     }
+}
+
+fn parse_ttl(text: &str) -> Result<Duration, InvalidValue> {
+    let ttl = parse_duration(text)?;
+    if (TTL_LEAST..=TTL_MOST).contains(&ttl) {
+        Ok(ttl)
+    } else {
+        Err(InvalidValue::new("time to live", text, "expected `1m` to `8784h`"))
+    }
+}
+
+fn parse_ports(text: &str) -> Result<(u16, u16), InvalidValue> {
+    let range = text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    let valid = range.filter(|(first, last)| *first > 0 && first <= last);
+    valid.ok_or_else(|| InvalidValue::new("range of ports", text, "expected the first and the last, as in `8100-8199`"))
 }
 
 fn parse_source(text: &str) -> Result<Source, InvalidValue> {

@@ -61,6 +61,10 @@ events! {
     ORPHAN_REMOVED = "6cbd51025ba14a87880b0276ee341eae", "orphan-removed";
     /// A person asked for something: hold, resume, hands-off, retry, rollback.
     OPERATOR_INTENT = "30bb6588c25f4be388cd24f1d5f2259e", "operator-intent";
+    /// A tag that matches an entry of `previews` has an app now.
+    PREVIEW_BEGAN = "5d0c7b2e9a4f4e67b1c8f3a26d905e14", "preview-began";
+    /// A preview is gone, with its containers, networks and volumes; the entry says why.
+    PREVIEW_ENDED = "c19e64f07b3d4a2f8e55d6029ab7f3c8", "preview-ended";
     /// The Docker Engine does not answer; what runs goes on by itself.
     ENGINE_UNREACHABLE = "b499167b9370465782aab2d9366ac6df", "engine-unreachable";
     /// The Docker Engine answers again.
