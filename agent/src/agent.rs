@@ -21,7 +21,7 @@ use crate::decide::PROBATION;
 use crate::engine::{Engine, MachineFacts};
 use crate::shared::{AppView, Shared};
 use crate::state::{AppState, Phase};
-use crate::{children, socket, status, status_file, watch};
+use crate::{children, preview_watch, socket, status, status_file, watch};
 
 /// The Engine's socket where nothing else is said.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
@@ -55,7 +55,11 @@ pub async fn run(layout: Layout) -> Result<()> {
         layout,
         engine: Engine::new(&socket)?,
         engine_socket: socket,
+        written: RefCell::new(Rc::new(settings.clone())),
         settings: RefCell::new(Rc::new(settings)),
+        previews: RefCell::default(),
+        preview_problems: RefCell::default(),
+        admission: tokio::sync::Mutex::new(()),
         settings_epoch: Cell::new(1),
         settings_problem: RefCell::new(problem),
         plugin: OnceCell::new(),
@@ -67,6 +71,7 @@ pub async fn run(layout: Layout) -> Result<()> {
         changed: Notify::new(),
         mailboxes: RefCell::new(BTreeMap::new()),
     });
+    shared.previews.replace(preview_watch::remembered(&shared));
     let loops: Rc<RefCell<BTreeMap<AppName, JoinHandle<()>>>> = Rc::default();
     start_apps(&shared, &loops);
     let listener = socket::listen(&shared)?;
@@ -79,6 +84,8 @@ pub async fn run(layout: Layout) -> Result<()> {
     ];
     let (again, all) = (Rc::clone(&shared), Rc::clone(&loops));
     helpers.push(tokio::task::spawn_local(watch::settings(Rc::clone(&shared), move || start_apps(&again, &all))));
+    let (again, all) = (Rc::clone(&shared), Rc::clone(&loops));
+    helpers.push(tokio::task::spawn_local(watch::previews(Rc::clone(&shared), move || start_apps(&again, &all))));
     daemon.ready();
     loop {
         daemon.pet(BEAT * 6);
@@ -105,6 +112,9 @@ pub async fn run(layout: Layout) -> Result<()> {
 
 /// A loop for each app that has none. An app that went from the settings keeps its loop: what runs is still supervised.
 fn start_apps(shared: &Rc<Shared>, loops: &RefCell<BTreeMap<AppName, JoinHandle<()>>>) {
+    // A preview whose life is over has no loop any more; it may come back.
+    loops.borrow_mut().retain(|_, task| !task.is_finished());
+    preview_watch::look(shared);
     let mut names: Vec<AppName> = shared.settings().apps.keys().cloned().collect();
     let ledgers = std::fs::read_dir(shared.layout.agent().join("ledger")).into_iter().flatten().flatten();
     names.extend(ledgers.filter_map(|e| e.file_name().to_str()?.strip_suffix(".jsonl")?.parse().ok()));

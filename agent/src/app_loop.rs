@@ -29,7 +29,7 @@ use crate::release_watch::ReleaseWatch;
 use crate::runtime::Runtime;
 use crate::shared::{AppView, AskedStart, Mail, Shared};
 use crate::startups;
-use crate::state::AppState;
+use crate::state::{AppState, Phase};
 use crate::{create, damage, live_files, outcome, preparation, report};
 
 /// Between looks at an Engine that does not answer, and between calls of a Compose that fails.
@@ -57,6 +57,8 @@ pub struct AppLoop {
     runtime: Runtime,
     outages: Outages,
     gap: bool,
+    /// Its life is over and nothing is left of it.
+    forgotten: bool,
     newest: ReleaseWatch,
     probers: Probers,
     learning: Learning,
@@ -89,19 +91,20 @@ impl AppLoop {
             runtime: Runtime::default(),
             outages: Outages::default(),
             gap: true,
+            forgotten: false,
             engine_failures: 0,
             step_failures: 0,
         })
     }
 
-    /// Runs until the agent stops.
+    /// Runs until the agent stops, or the app's life is over.
     pub async fn run(mut self) {
         self.newest.read_channel();
         // A kill between the ledger and this file left the one of the deployment before.
         if let Err(error) = self.publish_current() {
             tracing::warn!(LANDFALL_APP = %self.app, "cannot write `current/compose.yaml`, it is tried again at the next release: {error:#}");
         }
-        loop {
+        while !self.forgotten {
             let pause = match self.turn().await {
                 Ok(pause) => {
                     self.engine_failures = 0;
@@ -179,6 +182,11 @@ impl AppLoop {
                     tracing::warn!(LANDFALL_APP = %self.app, "network `{name}` is left behind, remove it by hand: {error:#}");
                 }
                 self.move_to(decide::network_removed(&self.state, &name), None).await?;
+                Ok(None)
+            }
+            Decision::Forget => {
+                self.shared.engine.remove_remains(&self.app).await?;
+                self.forget()?;
                 Ok(None)
             }
             Decision::Move(state, note) => {
@@ -347,6 +355,20 @@ impl AppLoop {
         Ok(())
     }
 
+    fn forget(&mut self) -> Result<()> {
+        live_files::forget(&self.shared, &self.app)?;
+        let reason = match &self.state.phase {
+            Phase::Ending { reason } => reason.as_str(),
+            _ => "its life is over",
+        };
+        report::forgotten(&self.app, reason);
+        self.shared.mailboxes.borrow_mut().remove(&self.app);
+        self.shared.views.borrow_mut().remove(&self.app);
+        self.shared.changed.notify_one();
+        self.forgotten = true;
+        Ok(())
+    }
+
     fn publish_current(&self) -> Result<()> {
         live_files::publish_current(&self.shared, &self.app, &self.state, self.newest.candidate())
     }
@@ -364,6 +386,10 @@ impl AppLoop {
         view.refused = self.newest.refused().map(str::to_owned);
         view.quarantined = self.newest.quarantine(&self.state);
         view.preflight = self.newest.examines();
+        if !view.preflight {
+            let waits = self.newest.candidate().filter(|_| view.quarantined.is_none());
+            view.promised = waits.map_or(0, |candidate| candidate.deployment.memory());
+        }
         view.channel = self.newest.channel().cloned();
         view.opened =
             view.seen.containers.values().filter(|c| self.runtime.gate_open(c)).map(|c| c.id.clone()).collect();

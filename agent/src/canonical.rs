@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use landfall_core::config::Host;
+use landfall_core::config::{Host, Preview};
 use landfall_core::ids::{AppName, ReleaseId, sha256_hex};
 
 use crate::compose_plugin::{ComposePlugin, ConfigFailure, ConfigRequest};
@@ -21,6 +21,7 @@ pub struct Project {
     pub(crate) release: ReleaseId,
     pub(crate) profiles: Vec<String>,
     pub(crate) vars: BTreeMap<String, String>,
+    pub(crate) preview: Option<Preview>,
     pub(crate) canonical: Canonical,
     pub(crate) files: ProjectFiles,
     /// sha256 of the compose files where they lie on this machine: then the release does not say what they say.
@@ -44,6 +45,8 @@ pub struct Input<'a> {
     pub profiles: &'a [String],
     /// Variables for interpolation.
     pub vars: &'a BTreeMap<String, String>,
+    /// Set where the app is a preview.
+    pub preview: Option<&'a Preview>,
     /// The host's policy.
     pub host: &'a Host,
 }
@@ -93,7 +96,7 @@ pub fn understand(input: Input<'_>, text: &str) -> Result<Project, Refusal> {
     if let Some(images) = input.images {
         override_images(&mut canonical, images)?;
     }
-    let mut problems = policy::judge(&canonical, input.app, input.host);
+    let mut problems = policy::judge(&canonical, input.app, input.preview, input.host);
     for (name, service) in &canonical.services {
         if service.image.as_deref().is_none_or(str::is_empty) {
             problems.push(Problem::new(Rule::NoImage, "image", "there is none").of(name));
@@ -116,6 +119,7 @@ pub fn understand(input: Input<'_>, text: &str) -> Result<Project, Refusal> {
         release: input.release,
         profiles: input.profiles.to_vec(),
         vars: input.vars.clone(),
+        preview: input.preview.cloned(),
         canonical,
         files,
     })

@@ -60,8 +60,8 @@ impl Caps {
     }
 }
 
-/// The caps of a service as the file and the host say.
-pub fn effective(service: &Service, host: &Host, cpus: u32, reading: &mut Reading<'_>) -> Caps {
+/// The caps of a service as the file and the host say. `allotted` is the memory of a preview, whatever the file says.
+pub fn effective(service: &Service, allotted: Option<u64>, host: &Host, cpus: u32, reading: &mut Reading<'_>) -> Caps {
     let none = Limits::default();
     let limits = service.deploy.as_ref().and_then(|d| d.resources.as_ref()).and_then(|r| r.limits.as_ref());
     let limits = limits.unwrap_or(&none);
@@ -98,7 +98,7 @@ pub fn effective(service: &Service, host: &Host, cpus: u32, reading: &mut Readin
             DEFAULT_PIDS
         }
     };
-    Caps { memory: memory.or(host.default_memory), millicores, pids }
+    Caps { memory: allotted.or(memory).or(host.default_memory), millicores, pids }
 }
 
 fn millicores(text: &str) -> Option<u64> {

@@ -110,7 +110,7 @@ fn narrow(run: &[&Path], read: &[impl AsRef<Path>], write: &[&Path]) -> Result<(
 
 /// Where the sources of a release lie.
 fn sources(question: &Question) -> [std::path::PathBuf; 2] {
-    [question.layout.watcher(), question.layout.host_app(&question.app)]
+    [question.layout.watcher(), question.layout.host_app(question.settings.project(&question.app))]
 }
 
 fn input<'a>(question: &'a Question, staged: &'a StagedRelease) -> translate::Input<'a> {

@@ -62,7 +62,7 @@ fn standing(generation: &Generation, seen: &Observed) -> (usize, usize) {
 /// The generations that a phase names, but those that failed.
 fn named(phase: &Phase) -> Vec<&Generation> {
     match phase {
-        Phase::Idle => Vec::new(),
+        Phase::Idle | Phase::Ending { .. } => Vec::new(),
         Phase::Preparing { probation, .. } => probation.iter().map(|armed| &armed.from).collect(),
         Phase::Rolling { target, from, .. } | Phase::Monitoring { target, from, .. } => {
             from.iter().chain(std::iter::once(target)).collect()

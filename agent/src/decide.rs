@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use landfall_core::protocol::HistoryEvent;
 
 use crate::converge::{Mode, Next, Step, View, converge};
+use crate::ending;
 use crate::observed::{Container, Millis, Observed, RunState};
 use crate::outcome;
 use crate::preparation;
@@ -72,6 +73,8 @@ pub enum Decision {
     Prepare,
     /// Remove a network that nothing needs any more, once, then remember that it was tried.
     RemoveNetwork(String),
+    /// Nothing of the app runs any more and its life is over: what it left is removed, and it is forgotten.
+    Forget,
     /// Remember this (ledger first), then decide again.
     Move(Box<AppState>, Option<Box<Note>>),
     /// Nothing, until then or until something happens.
@@ -126,6 +129,7 @@ pub fn decide(
         return decision;
     }
     match &state.phase {
+        Phase::Ending { .. } => ending::next(seen),
         Phase::Preparing { .. } => Decision::Prepare,
         Phase::Rolling { target, from, attempt } => {
             let neighbours = from.as_ref().map(Generation::all_ids).unwrap_or_default();
@@ -206,7 +210,7 @@ fn held(state: &AppState, reason: &str, ends_when_well: bool, supervise: impl Fn
 fn supervised(phase: &Phase) -> bool {
     match phase {
         Phase::Idle | Phase::Probation(_) | Phase::Held { .. } | Phase::RollingBack { .. } => true,
-        Phase::Preparing { .. } | Phase::Rolling { .. } | Phase::Monitoring { .. } => false,
+        Phase::Preparing { .. } | Phase::Rolling { .. } | Phase::Monitoring { .. } | Phase::Ending { .. } => false,
     }
 }
 

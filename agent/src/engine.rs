@@ -1,6 +1,8 @@
 //! The one door to the Docker Engine: looks, and executes steps that the plan decided. Decides nothing itself.
 //! Every call has a deadline, so that a hung daemon is a state and not a hang.
 
+mod remains;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
@@ -36,6 +38,8 @@ pub const SPEC: &str = "io.landfall.spec";
 const CALL: Duration = Duration::from_secs(30);
 /// A pull may be slow, but never endless.
 const PULL: Duration = Duration::from_mins(30);
+/// Where images are tagged so that nobody prunes them: a repository for each app, a tag for each digest.
+const KEEPER: &str = "landfall.local";
 
 /// A connection to the Engine.
 #[derive(Debug, Clone)]
@@ -235,7 +239,7 @@ impl Engine {
             self.local_image(pinned).await?.with_context(|| format!("`{pinned}` was pulled and is not here"))?
         };
         let digest = pinned.rsplit_once("@sha256:").map_or(pinned, |(_, hex)| hex);
-        let repository = format!("landfall.local/{app}");
+        let repository = format!("{KEEPER}/{app}");
         if local.tags.contains(&format!("{repository}:{digest}")) {
             return Ok(local);
         }

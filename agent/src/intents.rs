@@ -95,6 +95,7 @@ pub fn operator_rollback(state: &AppState, why: &str) -> Result<AppState, &'stat
                 "the containers of the deployment before are gone: publish the old content again, with `landfall publish`",
             );
         }
+        Phase::Ending { .. } => return Err("it was a preview and its life is over: publish to its tag again"),
         Phase::RollingBack { .. } => return Err("a rollback is under way already: watch it with `landfall status`"),
     };
     let Some(failed) = failed else { return Err("nothing runs yet") };

@@ -1,7 +1,7 @@
 //! Files that follow from what an app remembers: `wanted`, which says what the watcher must keep, and
 //! `current/compose.yaml`, which starts what is live without us. Nothing is read back from them.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use landfall_core::contract::{self, Read, WantedFile};
 use landfall_core::ids::{AppName, ReleaseId, sha256_hex};
 
@@ -72,6 +72,24 @@ fn want(shared: &Shared, app: &AppName, releases: Vec<ReleaseId>, tags: Tags, po
     Ok(())
 }
 
+/// All that is kept of an app, when its life is over. The ledger goes last: until then the end goes on after a kill.
+pub fn forget(shared: &Shared, app: &AppName) -> Result<()> {
+    let layout = &shared.layout;
+    let directory = layout.agent_app(app);
+    if directory.exists() {
+        std::fs::remove_dir_all(&directory).with_context(|| format!("cannot remove `{}`", directory.display()))?;
+    }
+    for file in [layout.wanted(app), layout.history(app), layout.ledger(app)] {
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove `{}`", file.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 fn deployments_in_use(state: &AppState) -> Vec<&Deployment> {
     let mut all: Vec<&Deployment> = state.live.iter().map(|g| &g.deployment).collect();
     match &state.phase {
@@ -89,7 +107,7 @@ fn deployments_in_use(state: &AppState) -> Vec<&Deployment> {
             all.extend(to.iter().map(|g| &g.deployment));
         }
         Phase::Held { way_back, .. } => all.extend(way_back.iter().map(|g| &g.deployment)),
-        Phase::Idle => {}
+        Phase::Idle | Phase::Ending { .. } => {}
     }
     all
 }

@@ -125,7 +125,11 @@ impl Outages {
 pub fn at_rest(state: &AppState) -> bool {
     match state.phase {
         Phase::Idle | Phase::Probation { .. } | Phase::Held { .. } => true,
-        Phase::Preparing { .. } | Phase::Rolling { .. } | Phase::Monitoring { .. } | Phase::RollingBack { .. } => false,
+        Phase::Preparing { .. }
+        | Phase::Rolling { .. }
+        | Phase::Monitoring { .. }
+        | Phase::RollingBack { .. }
+        | Phase::Ending { .. } => false,
     }
 }
 

@@ -233,7 +233,8 @@ pub fn start_failed(state: &AppState, service: &str, id: &str, reason: &str) -> 
         | Phase::Idle
         | Phase::Preparing { .. }
         | Phase::Probation(_)
-        | Phase::Held { .. } => return None,
+        | Phase::Held { .. }
+        | Phase::Ending { .. } => return None,
     };
     match decision {
         Decision::Move(state, Some(note)) => Some((*state, *note)),
@@ -241,6 +242,7 @@ pub fn start_failed(state: &AppState, service: &str, id: &str, reason: &str) -> 
         | Decision::Do(_)
         | Decision::Prepare
         | Decision::RemoveNetwork(_)
+        | Decision::Forget
         | Decision::Wait { .. } => None,
     }
 }

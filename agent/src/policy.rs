@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use landfall_core::config::Host;
+use landfall_core::config::{Host, Ports, Preview};
 use landfall_core::ids::AppName;
 use serde_json::Value;
 
@@ -23,11 +23,14 @@ const BRIDGE_OPTIONS: &[&str] = &[
 ];
 
 /// All that this host's policy has against the project.
-pub fn judge(project: &Canonical, app: &AppName, host: &Host) -> Vec<Problem> {
+pub fn judge(project: &Canonical, app: &AppName, preview: Option<&Preview>, host: &Host) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (name, service) in &project.services {
         let mut reading = Reading::of(name);
         judge_service(service, host, &mut reading);
+        if let Some(preview) = preview {
+            judge_preview(service, preview, &mut reading);
+        }
         problems.append(&mut reading.problems);
     }
     for (key, network) in &project.networks {
@@ -86,6 +89,25 @@ fn judge_service(service: &Service, host: &Host, reading: &mut Reading<'_>) {
     }
     if let Some(deploy) = &service.deploy {
         judge_deploy(deploy, reading);
+    }
+}
+
+/// Beside others of its kind: a port that stands in the compose file as a number can be had by one of them only.
+fn judge_preview(service: &Service, preview: &Preview, reading: &mut Reading<'_>) {
+    for port in &service.ports {
+        let text = port.published.as_deref().unwrap_or_default();
+        // The Engine takes one that is free.
+        if text.is_empty() || text == "0" {
+            continue;
+        }
+        let (from, to) = text.split_once('-').unwrap_or((text, text));
+        let range = from.parse::<u16>().ok().zip(to.parse::<u16>().ok());
+        let what = match preview.ports {
+            Ports::Block(least, most) if range.is_some_and(|(from, to)| least <= from && to <= most) => continue,
+            Ports::Block(least, most) => format!("port {text} is not of this preview, which has {least}-{most}"),
+            Ports::None | Ports::AllTaken(_) => format!("port {text}, and this preview has none"),
+        };
+        reading.problem(Rule::PreviewPort, "ports", what);
     }
 }
 

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use futures_util::future::{Either, join_all, select, try_join_all};
+use landfall_core::config::{Ports, Preview};
 use landfall_core::ids::{AppName, ReleaseId};
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,13 @@ async fn examine(
     let app_settings = settings.apps.get(&app).ok_or_else(|| {
         Stop::Refused(format!("app `{app}` is no longer in landfall.yaml: put it back to release it again"))
     })?;
+    if let Some(Preview { of, ports: Ports::AllTaken(range), .. }) = &app_settings.preview {
+        let (first, last, blocks) = (range.first, range.last, range.blocks());
+        return Err(Stop::Refused(format!(
+            "all ports of `previews.{of}.ports` ({first}-{last}, {blocks} previews) are taken: it has its turn when a preview ends; \
+             or widen the range in landfall.yaml"
+        )));
+    }
     let plugin = shared.plugin().await.map_err(Stop::Later)?;
     if shared.machine.borrow().memory == 0 {
         let facts = shared.engine.machine().await?;
@@ -123,6 +131,8 @@ async fn examine(
         }
     });
     let images: BTreeMap<String, ImageFacts> = try_join_all(fetches).await?.into_iter().collect();
+    // What is promised to this release must be seen by the next.
+    let _turn = shared.admission.lock().await;
     let machine = shared.machine.borrow().clone();
     let context = HostContext {
         layout: shared.layout.clone(),
@@ -137,7 +147,12 @@ async fn examine(
     };
     let live = shared.views.borrow().get(&app).and_then(|v| v.state.live.as_ref().map(|live| live.deployment.clone()));
     let files = if touch { Files::Write } else { Files::Leave };
-    children::finalise(&ToFinalise { question, text: model.text, images, context, live, files }).await
+    let deployment =
+        children::finalise(&ToFinalise { question, text: model.text, images, context, live, files }).await?;
+    if touch && let Some(view) = shared.views.borrow_mut().get_mut(&app) {
+        view.promised = deployment.memory();
+    }
+    Ok(deployment)
 }
 
 async fn image_facts(shared: &Shared, app: &AppName, reference: &str, touch: bool) -> anyhow::Result<ImageFacts> {

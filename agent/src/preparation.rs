@@ -48,7 +48,8 @@ pub(crate) fn begin(state: &AppState, seen: &Observed, candidate: &Candidate) ->
         | Phase::Rolling { .. }
         | Phase::Monitoring { .. }
         | Phase::RollingBack { .. }
-        | Phase::Held { .. } => None,
+        | Phase::Held { .. }
+        | Phase::Ending { .. } => None,
     };
     let phase = Phase::Preparing { target: target.clone(), creation, attempt: candidate.attempt.clone(), probation };
     let mut next = AppState { phase, ..state.clone() };
@@ -75,7 +76,8 @@ pub fn wanted(state: &AppState) -> Option<(&Deployment, &Creation)> {
         | Phase::Monitoring { .. }
         | Phase::Probation(_)
         | Phase::RollingBack { .. }
-        | Phase::Held { .. } => None,
+        | Phase::Held { .. }
+        | Phase::Ending { .. } => None,
     }
 }
 
@@ -201,7 +203,11 @@ fn known_ids(state: &AppState) -> BTreeSet<&str> {
         Phase::Probation(armed) => generations.push(&armed.from),
         Phase::RollingBack { failed, .. } => generations.push(failed),
         Phase::Held { way_back, .. } => generations.extend(way_back),
-        Phase::Idle | Phase::Preparing { .. } | Phase::Rolling { .. } | Phase::Monitoring { .. } => {}
+        Phase::Idle
+        | Phase::Preparing { .. }
+        | Phase::Rolling { .. }
+        | Phase::Monitoring { .. }
+        | Phase::Ending { .. } => {}
     }
     ids.extend(generations.into_iter().flat_map(Generation::all_ids));
     ids
@@ -258,9 +264,11 @@ pub fn could_not_prepare(state: &AppState, why: &str) -> (AppState, Option<Note>
             let service = state.recreation.iter().flat_map(|c| c.scale.keys()).next().cloned().unwrap_or_default();
             match outcome::hold_after_failed_return(&next, to, &service, None, reason, why) {
                 Decision::Move(held, note) => (*held, note.map(|note| *note)),
-                Decision::Do(_) | Decision::Prepare | Decision::RemoveNetwork(_) | Decision::Wait { .. } => {
-                    (next, None)
-                }
+                Decision::Do(_)
+                | Decision::Prepare
+                | Decision::RemoveNetwork(_)
+                | Decision::Forget
+                | Decision::Wait { .. } => (next, None),
             }
         }
         Phase::RollingBack { to: None, .. }
@@ -268,7 +276,8 @@ pub fn could_not_prepare(state: &AppState, why: &str) -> (AppState, Option<Note>
         | Phase::Rolling { .. }
         | Phase::Monitoring { .. }
         | Phase::Probation(_)
-        | Phase::Held { .. } => (next, None),
+        | Phase::Held { .. }
+        | Phase::Ending { .. } => (next, None),
     }
 }
 

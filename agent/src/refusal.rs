@@ -103,6 +103,7 @@ rules! {
     Extends Policy "put the file into the project; files elsewhere are not read",
     Include Policy "put the file into the project; files elsewhere are not read",
     Loopback Policy "publish on 127.0.0.1, or set `host.publish: any` in landfall.yaml",
+    PreviewPort Policy "write `${LANDFALL_PORT:-8080}:80` (`LANDFALL_PORT_2` and so on for more), and give the previews `ports` in landfall.yaml",
     // Caps.
     NoCap Policy "give each a `mem_limit` as below, or set `host.default_caps` in landfall.yaml",
     CapsDoNotFit Policy "lower the caps, run fewer services here (`profiles`), or use a larger machine",

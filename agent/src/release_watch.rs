@@ -122,6 +122,9 @@ impl ReleaseWatch {
 
     /// Begins a preflight where the newest release needs one. True when one began.
     pub fn begin(&mut self, state: &AppState) -> bool {
+        if matches!(state.phase, Phase::Ending { .. }) {
+            return false;
+        }
         let Some(channel) = &self.channel else { return false };
         let Some(release) = &channel.release else { return false };
         // Taken from other tags than those that are followed now: the watcher has not answered yet.
@@ -197,6 +200,13 @@ impl ReleaseWatch {
     pub fn retry(&mut self) {
         self.again_at = Some(now());
         self.aim = None;
+    }
+
+    /// A release that was refused is examined again: what it lacked may be there.
+    pub fn again(&mut self) {
+        if self.refused.is_some() && self.preflight.is_none() {
+            self.again_at = Some(now());
+        }
     }
 
     /// Why the newest release that passed preflight is not tried again.

@@ -73,7 +73,7 @@ pub fn release(
     });
     let networks = service.networks.iter().map(|(name, at)| (name.clone(), attachment(at.as_ref()))).collect();
     Released {
-        plain: plain(service, stop_grace, reading),
+        plain: plain(service, stop_grace, caps.memory, reading),
         ports,
         networks,
         mounts,
@@ -113,7 +113,7 @@ fn attachment(attachment: Option<&Attachment>) -> Value {
     Value::Object(keys.0)
 }
 
-fn plain(service: &Service, stop_grace: Duration, reading: &mut Reading<'_>) -> Map<String, Value> {
+fn plain(service: &Service, stop_grace: Duration, cap: Option<u64>, reading: &mut Reading<'_>) -> Map<String, Value> {
     let mut keys = Keys::default();
     // An empty list is not the same as none: it clears what the image has.
     for (key, words) in [("command", &service.command), ("entrypoint", &service.entrypoint)] {
@@ -180,6 +180,8 @@ fn plain(service: &Service, stop_grace: Duration, reading: &mut Reading<'_>) -> 
     let reserved = service.mem_reservation.as_ref().or(reserved.and_then(|reserved| reserved.memory.as_ref()));
     for (key, value) in [("mem_reservation", reserved), ("shm_size", service.shm_size.as_ref())] {
         if let Some(bytes) = reading.size(key, value) {
+            // A preview's cap may be smaller than what its file reserves; the Engine wants it the other way round.
+            let bytes = bytes.min(cap.unwrap_or(u64::MAX));
             keys.0.insert(key.to_owned(), bytes.to_string().into());
         }
     }

@@ -43,6 +43,11 @@ pub fn event(app: &AppName, entry: &HistoryEntry, evidence: &[String]) {
     }
 }
 
+/// A preview has ended.
+pub fn forgotten(app: &AppName, reason: &str) {
+    tracing::info!(MESSAGE_ID = event::PREVIEW_ENDED, LANDFALL_APP = %app, "the preview `{app}` is gone, with its containers, networks and volumes: {reason}");
+}
+
 /// A container was started.
 pub fn started(app: &AppName, service: &str, id: &str, fresh: bool) {
     let short = &id[..id.len().min(12)];
@@ -76,6 +81,10 @@ pub fn moved(app: &AppName, before: &AppState, after: &AppState) {
         if before.quarantine.get(deployment) != Some(quarantine) {
             tracing::warn!(MESSAGE_ID = event::RELEASE_QUARANTINED, LANDFALL_APP = %app, LANDFALL_DEPLOYMENT = %deployment, "deployment {} is not tried again by itself: publish a better one, or `landfall retry {app}`", deployment.short());
         }
+    }
+    if let (false, Phase::Ending { reason }) = (matches!(before.phase, Phase::Ending { .. }), &after.phase) {
+        tracing::info!(LANDFALL_APP = %app, "the preview ends: {reason}");
+        return;
     }
     let held = |state: &AppState| state.hold.is_some() || matches!(state.phase, Phase::Held { .. });
     if held(before) && !held(after) {

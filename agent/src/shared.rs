@@ -16,6 +16,7 @@ use crate::children;
 use crate::compose_plugin::ComposePlugin;
 use crate::engine::{Engine, MachineFacts};
 use crate::observed::Observed;
+use crate::previews::Slots;
 use crate::state::AppState;
 
 /// What all apps share.
@@ -27,8 +28,16 @@ pub struct Shared {
     pub engine: Engine,
     /// Where it listens.
     pub engine_socket: PathBuf,
-    /// The settings in force.
+    /// The settings in force, with an app for each preview.
     pub settings: RefCell<Rc<Settings>>,
+    /// The settings as they are written.
+    pub written: RefCell<Rc<Settings>>,
+    /// The apps that stand for tags.
+    pub previews: RefCell<Slots>,
+    /// What is wrong with the previews.
+    pub preview_problems: RefCell<Vec<String>>,
+    /// Held while it is decided whether a release fits this machine: two that are examined at once must not be promised the same memory.
+    pub admission: tokio::sync::Mutex<()>,
     /// Raised at each change of the settings.
     pub settings_epoch: Cell<u64>,
     /// Why the settings on disk are not those in force.
@@ -60,6 +69,8 @@ pub struct AppView {
     pub seen: Observed,
     /// What it waits for; none when all is as it should be.
     pub why: Option<String>,
+    /// Memory promised to what passed preflight and does not run yet, bytes.
+    pub promised: u64,
     /// Why the newest release is not rolled out.
     pub refused: Option<String>,
     /// Why the newest release, though valid, is not tried again.
@@ -87,6 +98,10 @@ pub enum Mail {
     Gap,
     /// Its channel file, or the settings, may have changed.
     Look,
+    /// Something was freed that a refused release may have lacked.
+    Again,
+    /// Its life is over, and why: it was a preview.
+    End(String),
     /// An operator's word; the answer says what was done, or code, message and next step.
     Intent(Intent, oneshot::Sender<Result<String, landfall_core::protocol::Failure>>),
 }
@@ -136,8 +151,11 @@ impl Shared {
     pub fn memory_of_others(&self, app: &AppName) -> u64 {
         let views = self.views.borrow();
         let others = views.iter().filter(|(name, _)| *name != app);
-        let services = others.filter_map(|(_, view)| view.state.current()).flat_map(|g| g.deployment.services.values());
-        services.map(|s| s.memory.saturating_mul(u64::from(s.replicas))).sum()
+        let memory = |view: &AppView| {
+            let now = view.state.current().map_or(0, |generation| generation.deployment.memory());
+            now.max(view.promised)
+        };
+        others.map(|(_, view)| memory(view)).fold(0, u64::saturating_add)
     }
 
     /// Sends mail to every app.

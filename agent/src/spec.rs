@@ -24,6 +24,14 @@ pub struct Deployment {
     pub volumes: BTreeMap<String, VolumeSpec>,
 }
 
+impl Deployment {
+    /// The memory caps of all its containers, bytes.
+    pub fn memory(&self) -> u64 {
+        let each = self.services.values().map(|service| service.memory.saturating_mul(u64::from(service.replicas)));
+        each.fold(0, u64::saturating_add)
+    }
+}
+
 /// A network of a [`Deployment`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSpec {

@@ -153,6 +153,11 @@ pub enum Phase {
         /// From when and where.
         attempt: Attempt,
     },
+    /// It was a preview and its life is over: all that it has here is removed, then it is forgotten.
+    Ending {
+        /// Why.
+        reason: String,
+    },
     /// A person is needed: no release changes; supervision goes on.
     Held {
         /// Why, and what to do.
@@ -171,7 +176,9 @@ impl AppState {
         match &self.phase {
             Phase::Rolling { target, .. } | Phase::Monitoring { target, .. } => Some(target),
             Phase::RollingBack { to, .. } => to.as_ref(),
-            Phase::Idle | Phase::Preparing { .. } | Phase::Probation(_) | Phase::Held { .. } => self.live.as_ref(),
+            Phase::Idle | Phase::Preparing { .. } | Phase::Probation(_) | Phase::Held { .. } | Phase::Ending { .. } => {
+                self.live.as_ref()
+            }
         }
     }
 
@@ -185,7 +192,9 @@ impl AppState {
         match &mut self.phase {
             Phase::Rolling { target, .. } | Phase::Monitoring { target, .. } => Some(target),
             Phase::RollingBack { to, .. } => to.as_mut(),
-            Phase::Idle | Phase::Preparing { .. } | Phase::Probation(_) | Phase::Held { .. } => self.live.as_mut(),
+            Phase::Idle | Phase::Preparing { .. } | Phase::Probation(_) | Phase::Held { .. } | Phase::Ending { .. } => {
+                self.live.as_mut()
+            }
         }
     }
 
@@ -199,6 +208,7 @@ impl AppState {
             Phase::Probation(_) => "probation",
             Phase::RollingBack { .. } => "rolling-back",
             Phase::Held { .. } => "held",
+            Phase::Ending { .. } => "ending",
         }
     }
 }

@@ -35,6 +35,7 @@ pub async fn status(shared: &Shared, memory: Memory) -> Status {
     let until = ask.then(|| tokio::time::Instant::now() + PATIENCE);
     problems.extend(shared.plugin.get().and_then(|found| found.as_ref().err().cloned()));
     problems.extend(shared.settings_problem.borrow().clone());
+    problems.extend(shared.preview_problems.borrow().iter().cloned());
     let views = shared.views.borrow().clone();
     let mut apps = Vec::new();
     for (app, view) in views {
@@ -80,7 +81,11 @@ fn engine_hangs() -> String {
 /// State, reason and next action in words.
 fn words(view: &AppView) -> (String, Option<String>, String) {
     let channel_problem = view.channel.as_ref().and_then(|c| c.problem.clone());
-    let reason = view.refused.clone().or(view.quarantined.clone()).or(view.why.clone());
+    let ending = match &view.state.phase {
+        Phase::Ending { reason } => Some(reason.clone()),
+        _ => None,
+    };
+    let reason = ending.or(view.refused.clone()).or(view.quarantined.clone()).or(view.why.clone());
     // Both are true at once: what keeps the newest release that is here, and what keeps a newer one from coming.
     let reasons: Vec<String> = reason.into_iter().chain(channel_problem).collect();
     let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
@@ -101,6 +106,7 @@ fn words(view: &AppView) -> (String, Option<String>, String) {
         Phase::Monitoring { .. } => "goes live when all stay well",
         Phase::Probation(_) => "follows the channel; the way back is armed",
         Phase::RollingBack { .. } => "returns to the last good set",
+        Phase::Ending { .. } => "removes the preview with all that it has here",
     };
     (word.to_owned(), reason, next.to_owned())
 }

@@ -128,7 +128,7 @@ async fn find(shared: &Shared, app: &AppName) -> Result<Tags, Stop> {
     if of_app.source != Source::Tags {
         return Ok(Tags::new());
     }
-    let file = shared.layout.host_compose(app);
+    let file = shared.layout.host_compose(of_app.project(app));
     if !file.exists() {
         return Err(Stop::Refused(format!(
             "there is no `{}`: with `source: tags` the app's compose file lies there; write it, it is looked for every few seconds",

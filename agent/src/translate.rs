@@ -85,13 +85,14 @@ pub fn input<'a>(
 /// The compose file on this machine, without a release: none of its images is replaced.
 pub fn host_input<'a>(layout: &Layout, app: &'a AppName, settings: &'a App, host: &'a Host) -> Input<'a> {
     Input {
-        compose: vec![layout.host_compose(app)],
-        files: ProjectFiles::of_directory(layout.host_app(app)),
+        compose: vec![layout.host_compose(settings.project(app))],
+        files: ProjectFiles::of_directory(layout.host_app(settings.project(app))),
         images: None,
         app,
         release: release_id_of_images([]),
         profiles: settings.profiles.as_slice(),
         vars: &settings.vars,
+        preview: settings.preview.as_ref(),
         host,
     }
 }
@@ -172,6 +173,7 @@ pub async fn check(
         release: release_id_of_images([]),
         profiles: &settings.profiles,
         vars: &settings.vars,
+        preview: settings.preview.as_ref(),
         host: &context.host,
     };
     let project = canonical::read(plugin, input, warnings).await?;
@@ -260,7 +262,8 @@ fn drafts<'a>(
         let service = &project.canonical.services[name];
         let resolved = mounts::resolve(name, service, around, problems);
         let mut reading = Reading::of(name);
-        let caps = caps::effective(service, &context.host, context.cpus, &mut reading);
+        let allotted = project.preview.as_ref().and_then(|preview| preview.caps.of(name));
+        let caps = caps::effective(service, allotted, &context.host, context.cpus, &mut reading);
         let (depends_on, namespace) = graph::edges(service, &enabled, &mut reading);
         let released = released::release(service, resolved.mounts, caps, updates.stop_grace, &mut reading);
         let reference = service.image.as_deref().unwrap_or_default();

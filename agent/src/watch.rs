@@ -39,6 +39,21 @@ pub async fn channels(shared: Rc<Shared>) {
     }
 }
 
+/// Has previews begin and end when the watcher says something new of their tags.
+pub async fn previews(shared: Rc<Shared>, mut on_news: impl FnMut()) {
+    let directory = shared.layout.previews_dir();
+    loop {
+        if let Ok(watch) = DirectoryWatch::open(&directory) {
+            on_news();
+            while watch.changed().await == Change::Published {
+                on_news();
+            }
+        }
+        // The watcher makes the directory for its first previews.
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 /// Follows the settings on disk. A mistake keeps those in force and is said once.
 pub async fn settings(shared: Rc<Shared>, mut on_new_app: impl FnMut()) {
     // Those that were not read at the start may only have met a busy machine.
@@ -55,12 +70,12 @@ pub async fn settings(shared: Rc<Shared>, mut on_new_app: impl FnMut()) {
         match read {
             Ok(settings) => {
                 shared.settings_problem.replace(None);
-                if **shared.settings.borrow() != settings {
+                if **shared.written.borrow() != settings {
                     tracing::info!(MESSAGE_ID = event::SETTINGS_LOADED, "the settings changed and are in force");
                     if let Err(error) = landfall_core::publish::write_json(&shared.layout.last_settings(), &settings) {
                         tracing::warn!("cannot keep the last valid settings: {error}");
                     }
-                    shared.settings.replace(Rc::new(settings));
+                    shared.written.replace(Rc::new(settings));
                 }
                 // Else a compose file on this machine changed, or a file was only touched: a look costs little.
                 shared.settings_epoch.set(shared.settings_epoch.get() + 1);
@@ -90,7 +105,8 @@ fn stamp_of(shared: &Shared) -> Vec<(std::path::PathBuf, Option<SystemTime>, u64
     let mut files = config_files(&shared.layout).unwrap_or_default();
     let settings = shared.settings();
     let on_host = settings.apps.iter().filter(|(_, app)| app.source.is_on_host());
-    files.extend(on_host.map(|(name, _)| shared.layout.host_compose(name)));
+    files.extend(on_host.map(|(name, app)| shared.layout.host_compose(app.project(name))));
+    files.dedup();
     let look = |path: std::path::PathBuf| {
         let meta = std::fs::metadata(&path).ok();
         let changed = meta.as_ref().and_then(|m| m.modified().ok());

@@ -3,7 +3,7 @@
 //!
 //! | line in `expect` | meaning |
 //! |---|---|
-//! | `given profile P`, `given var K=V`, `given allow_binds /path`, `given loopback`, `given default_memory 64M`, `given caps optional` | settings |
+//! | `given profile P`, `given var K=V`, `given allow_binds /path`, `given loopback`, `given default_memory 64M`, `given caps optional`, `given preview 64M 8100 8101` (a cap for each service, or `-`; its ports) | settings |
 //! | `given memory 1G`, `given others 1G`, `given cpus 2`, `given journald`, `given slice`, `given handed SERVICE /path NAME` | the machine |
 //! | `given image_volume SERVICE /path`, `given pointer SERVICE=IMAGE`, `given no facts` | the release |
 //! | `refused RULE [SERVICE]` | one problem; all of them must be listed |
@@ -22,7 +22,7 @@ use landfall_agent::caps::HostContext;
 use landfall_agent::compose_plugin::{ComposePlugin, ConfigRequest};
 use landfall_agent::refusal::{Refusal, Rule};
 use landfall_agent::translate::{self, Final, ImageFacts};
-use landfall_core::config::{App, Host, Source, parse_size};
+use landfall_core::config::{App, Host, Ports, Preview, PreviewCaps, Source, parse_size};
 use landfall_core::contract::{StagedFile, StagedRelease, StagedSource};
 use landfall_core::ids::{AppName, Digest, ReleaseId};
 use landfall_core::layout::Layout;
@@ -110,6 +110,12 @@ fn given(expect: &str, root: &Path) -> Given {
             ["pointer", image] => {
                 let (service, image) = image.split_once('=').unwrap();
                 given.pointer.insert(service.to_owned(), image.to_owned());
+            }
+            ["preview", memory, first, last] => {
+                let memory = (memory != "-").then(|| parse_size(memory).unwrap());
+                let ports = Ports::Block(first.parse().unwrap(), last.parse().unwrap());
+                let caps = PreviewCaps { memory, services: BTreeMap::new() };
+                given.app.preview = Some(Preview { of: "web".parse().unwrap(), ports, caps });
             }
             ["no", "facts"] => given.facts = false,
             _ => panic!("unknown: given {line}"),

@@ -6,6 +6,7 @@ use landfall_core::protocol::Failure;
 
 use super::AppLoop;
 use crate::clock::now;
+use crate::ending;
 use crate::intents;
 use crate::probers::{Passed, What};
 use crate::shared::{Intent, Mail};
@@ -68,16 +69,30 @@ impl AppLoop {
                 self.look.forget();
             }
             Mail::Look => self.newest.read_channel(),
-            Mail::Intent(..) => return Some(mail),
+            Mail::Again => self.newest.again(),
+            Mail::Intent(..) | Mail::End(_) => return Some(mail),
         }
         None
     }
 
     async fn take(&mut self, mail: Mail) {
-        if let Some(Mail::Intent(intent, answer)) = self.take_quick(mail) {
-            // A client that went away needs no answer.
-            let _ = answer.send(self.obey(intent).await);
+        match self.take_quick(mail) {
+            Some(Mail::Intent(intent, answer)) => {
+                // A client that went away needs no answer.
+                let _ = answer.send(self.obey(intent).await);
+            }
+            Some(Mail::End(reason)) => self.end(&reason).await,
+            Some(_) | None => {}
         }
+    }
+
+    async fn end(&mut self, reason: &str) {
+        let Some(ending) = ending::begin(&self.state, reason) else { return };
+        if let Err(error) = self.move_to(ending, None).await {
+            // It is told again at the next beat.
+            tracing::warn!(LANDFALL_APP = %self.app, "cannot remember that the preview ends: {error:#}");
+        }
+        self.damage = None;
     }
 
     async fn obey(&mut self, intent: Intent) -> Result<String, Failure> {

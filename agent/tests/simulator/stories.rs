@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use landfall_agent::intents;
 use landfall_agent::observed::{Health, Millis, RunState};
 use landfall_agent::runtime::Runtime;
 use landfall_agent::spec::{Condition, Order};
-use landfall_agent::state::Phase;
+use landfall_agent::state::{AppState, Phase};
+use landfall_agent::{ending, intents};
 use landfall_core::protocol::HistoryEvent;
 
 use crate::world::{Nature, World, candidate, good, one_shot, service, stack};
@@ -40,6 +40,28 @@ fn only_the_changed_service_is_replaced() {
     assert_eq!(world.seen.named("web-api-1-prev").unwrap().id, before["api"]);
     world.run(None, &good, &|w| w.state.phase == Phase::Idle && w.state.to_remove.is_empty());
     assert!(world.seen.named("web-api-1-prev").is_none(), "removed after probation");
+}
+
+#[test]
+fn a_preview_ends_whatever_it_is_about_and_leaves_no_container() {
+    let phases: [&dyn Fn(&World) -> bool; 4] = [
+        &|w| matches!(w.state.phase, Phase::Preparing { .. }),
+        &|w| matches!(w.state.phase, Phase::Rolling { .. }) && w.seen.named("web-api-1-prev").is_some(),
+        &|w| matches!(w.state.phase, Phase::Probation(_)),
+        &|w| w.state.phase == Phase::Idle && w.state.to_remove.is_empty(),
+    ];
+    for reached in phases {
+        let mut world = World::new();
+        world.roll(&stack("v1", "api-1"), &good);
+        let newer = candidate(&stack("v2", "api-2"), None);
+        world.run(Some(&newer), &good, reached);
+        let phase = world.state.word();
+        let held = AppState { hold: Some("looking at it".to_owned()), ..world.state.clone() };
+        assert_eq!(ending::begin(&held, "gone"), None, "{phase}: an operator keeps it");
+        world.state = ending::begin(&world.state, "gone").unwrap();
+        world.run(Some(&newer), &good, &|w| w.forgotten);
+        assert!(world.seen.containers.is_empty(), "{phase}: {:?}", world.seen.containers);
+    }
 }
 
 #[test]

@@ -41,6 +41,7 @@ pub(crate) struct World {
     pub(crate) starts: Vec<(String, Millis)>,
     pub(crate) mutations: usize,
     pub(crate) removed_networks: Vec<String>,
+    pub(crate) forgotten: bool,
     pub(crate) startups: Startups,
     pub(crate) budget: Millis,
 }
@@ -122,6 +123,7 @@ impl World {
             starts: Vec::new(),
             mutations: 0,
             removed_networks: Vec::new(),
+            forgotten: false,
             startups: Startups::default(),
             budget: 4000,
         }
@@ -255,6 +257,10 @@ impl World {
                 Decision::RemoveNetwork(name) => {
                     self.removed_networks.push(name.clone());
                     self.state = decide::network_removed(&self.state, &name);
+                }
+                Decision::Forget => {
+                    self.forgotten = true;
+                    return;
                 }
                 Decision::Move(state, note) => {
                     // What is written to the ledger must read back as it was.
