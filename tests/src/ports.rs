@@ -9,6 +9,19 @@ use anyhow::{Result, anyhow};
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 10_000;
 
+/// The first of so many ports in a row that nobody listens on.
+pub fn free_range(count: u16) -> Result<u16> {
+    for _ in 0..100 {
+        let first = free()?;
+        // Those between are handed out to nobody else.
+        let rest = (1..count).map(|_| free()).collect::<Result<Vec<_>>>()?;
+        if rest.iter().zip(first + 1..).all(|(port, next)| *port == next) {
+            return Ok(first);
+        }
+    }
+    Err(anyhow!("no {count} free ports in a row between {FIRST} and {}", FIRST + COUNT))
+}
+
 /// A port that nobody listens on and that this process hands out once.
 pub fn free() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);

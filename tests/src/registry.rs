@@ -132,6 +132,14 @@ impl Registry {
         self.push_manifest(repository, to, media_type, &found)
     }
 
+    /// Deletes what a tag points at, and so the tag.
+    pub fn delete(&self, repository: &str, tag: &str) -> Result<()> {
+        let digest = self.digest(repository, tag)?;
+        let done = self.request(("DELETE", &format!("/v2/{repository}/manifests/{digest}")), &[], &[])?;
+        ensure!(done.status == 202, "the registry answered {} to a deletion: {}", done.status, done.text());
+        Ok(())
+    }
+
     /// The manifest of a tag, byte for byte.
     pub fn manifest(&self, repository: &str, tag: &str) -> Result<Vec<u8>> {
         self.manifest_as(repository, tag, "application/vnd.oci.image.manifest.v1+json")

@@ -246,13 +246,30 @@ impl Vm {
         id.with_context(|| format!("`landfall publish` named no release id: {said}"))
     }
 
+    /// The app, and those that the agent made of tags.
+    fn apps(&self) -> Vec<AppName> {
+        let ledger = self.layout().ledger(&self.app);
+        let files =
+            ledger.parent().and_then(|directory| std::fs::read_dir(directory).ok()).into_iter().flatten().flatten();
+        let mut apps: Vec<AppName> =
+            files.filter_map(|file| file.file_name().to_str()?.strip_suffix(".jsonl")?.parse().ok()).collect();
+        apps.retain(|app| *app != self.app);
+        apps.push(self.app.clone());
+        apps
+    }
+
     /// What `landfall status --json` says of the app.
     pub fn status(&self) -> Result<AppStatus> {
+        self.status_of(&self.app)
+    }
+
+    /// What it says of another app.
+    pub fn status_of(&self, app: &AppName) -> Result<AppStatus> {
         // 10 is an answer too: something is not healthy.
         let ran = self.landfall(&["status", "--json"])?;
         ensure!(ran.code == 0 || ran.code == 10, "`landfall status` ended with {}: {}", ran.code, ran.stderr.trim());
         let status: Status = serde_json::from_str(&ran.stdout).with_context(|| ran.stdout.clone())?;
-        status.apps.into_iter().find(|app| app.app == self.app).context("`landfall status` does not know the app")
+        status.apps.into_iter().find(|one| one.app == *app).context("`landfall status` does not know the app")
     }
 
     /// What `landfall history --json` says of the app, oldest first.
@@ -315,7 +332,7 @@ impl Vm {
     /// For people, when something went wrong: containers, history, the ends of the logs.
     pub fn report(&self) -> String {
         let mut lines = vec![format!("--- {} in {}", self.app, self.directory.display())];
-        for container in self.engine.containers(self.app.as_str()).unwrap_or_default() {
+        for container in self.apps().iter().flat_map(|app| self.engine.containers(app.as_str()).unwrap_or_default()) {
             lines.push(format!("{} {} {}", container.names.join(" "), &container.id[..12], container.status));
         }
         lines.push(format!("--- history\n{}", tail(&self.layout().history(&self.app), 20)));
@@ -343,7 +360,7 @@ impl Drop for Vm {
             // First the agent: it would heal what is removed.
             drop(self.agent.take());
             drop(self.watcher.take());
-            for left in clean::app(&self.engine, self.app.as_str()) {
+            for left in self.apps().iter().flat_map(|app| clean::app(&self.engine, app.as_str())) {
                 eprintln!("left behind: {left}");
             }
         }

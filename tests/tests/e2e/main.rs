@@ -9,6 +9,7 @@ mod credentials;
 mod host_compose;
 mod idempotence;
 mod outage;
+mod previews;
 mod rollout;
 mod shapes;
 mod sources;
