@@ -43,7 +43,7 @@ impl Board {
     }
 
     /// Notes what is wrong; `true` where that is news.
-    fn note(&self, app: &AppName, problem: Option<&String>) -> bool {
+    pub(crate) fn note(&self, app: &AppName, problem: Option<&String>) -> bool {
         let mut problems = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match problem {
             Some(text) => problems.insert(app.clone(), text.clone()).as_ref() != Some(text),

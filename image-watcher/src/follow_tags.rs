@@ -11,7 +11,7 @@ use landfall_core::ids::AppName;
 use landfall_core::layout::Layout;
 
 use crate::channel_file::{ChannelRecord, Taken};
-use crate::registry::Registries;
+use crate::registry::{AskError, Registries};
 use crate::revision;
 use crate::stage;
 use crate::tags::{Seen, Set};
@@ -44,10 +44,7 @@ pub async fn poll(
     let tags: BTreeSet<Channel> = followed.values().cloned().collect();
     seen.keep(&tags);
     for tag in &tags {
-        let digest = match registries.head(tag).await? {
-            Some(digest) => digest,
-            None => registries.manifest(tag, None).await?.0,
-        };
+        let digest = registries.digest(tag).await.map_err(AskError::of_image)?;
         seen.note(tag, digest, Timestamp::now());
     }
     let Some(set) = seen.set(&followed) else { return Ok(Found::NotAsked) };

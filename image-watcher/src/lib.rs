@@ -8,6 +8,8 @@
 //! | [`schedule`] | pure: when the next poll is: jitter, back-off |
 //! | [`tags`] | pure: a set of image tags, and when it is whole |
 //! | [`follow_tags`] | edge: one poll of such a set; [`revision`]: what an image was built from |
+//! | [`previews`] | pure: which tags of an entry of `previews` have an app |
+//! | [`follow_previews`] | edge: lists those tags and writes `previews/<entry>.json` |
 //! | [`take`] | from a new manifest to a staged release, step by step |
 //! | [`manifest`] | pure: a manifest's bytes to an artifact, with all limits |
 //! | [`titles`] | pure: which paths a release may name |
@@ -25,9 +27,11 @@ pub mod chain;
 pub mod channel_file;
 pub mod clean;
 pub mod follow;
+pub mod follow_previews;
 pub mod follow_tags;
 pub mod manifest;
 pub mod memory;
+pub mod previews;
 pub mod registry;
 pub mod release;
 pub mod revision;

@@ -7,6 +7,7 @@ mod ask_error;
 pub mod challenge;
 mod connect;
 pub mod pacer;
+mod tags_list;
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::manifest::{Blob, MANIFEST_LIMIT};
 use access::{Access, Accesses, Way};
-pub use ask_error::AskError;
+pub use ask_error::{AskError, Next};
 use challenge::{Challenge, Token};
 use connect::{Body, Connections};
 use pacer::Pacers;
@@ -55,6 +56,8 @@ struct Question<'a> {
     path: String,
     accept: &'static str,
     what: String,
+    /// What a person does where it is not there.
+    next: Next,
     limit: u64,
     deadline: Duration,
 }
@@ -84,10 +87,19 @@ impl Registries {
             path: format!("manifests/{}", channel.tag),
             accept: MANIFEST_TYPES,
             what: format!("`{channel}`"),
+            next: Next::Publish,
             limit: 0,
             deadline: HEAD_DEADLINE,
         };
         self.ask(&question).await?.digest(&question)
+    }
+
+    /// What a channel points at, in as many requests as the registry needs.
+    pub async fn digest(&self, channel: &Channel) -> Result<Digest, AskError> {
+        match self.head(channel).await? {
+            Some(digest) => Ok(digest),
+            None => Ok(self.manifest(channel, None).await?.0),
+        }
     }
 
     /// A manifest, by digest where it is known and by tag where not.
@@ -98,6 +110,7 @@ impl Registries {
             path: format!("manifests/{}", digest.map_or(channel.tag.as_str(), Digest::as_str)),
             accept: MANIFEST_TYPES,
             what: format!("the manifest of `{channel}`"),
+            next: if digest.is_some() { Next::PublishAgain } else { Next::Publish },
             limit: u64::try_from(MANIFEST_LIMIT).unwrap_or(u64::MAX),
             deadline: MANIFEST_DEADLINE,
         };
@@ -124,6 +137,7 @@ impl Registries {
             path: format!("blobs/{}", blob.digest),
             accept: "*/*",
             what: format!("blob `{}`", blob.digest),
+            next: Next::PublishAgain,
             limit: blob.size,
             deadline: BLOB_DEADLINE,
         };
@@ -334,7 +348,7 @@ async fn receive(question: &Question<'_>, response: Response<Body>) -> Result<An
             })?;
             Ok(Answer { headers: head.headers, bytes })
         }
-        StatusCode::NOT_FOUND => Err(AskError::NotFound { registry, what }),
+        StatusCode::NOT_FOUND => Err(AskError::NotFound { registry, what, next: question.next }),
         StatusCode::TOO_MANY_REQUESTS => Err(busy(registry, status, &head.headers)),
         other if other.is_server_error() => Err(busy(registry, status, &head.headers)),
         _ => Err(question.wrong(format!("status {status}"))),

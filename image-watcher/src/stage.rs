@@ -45,6 +45,7 @@ pub fn known_content(layout: &Layout, file: &StagedFile) -> Option<Vec<u8>> {
 pub fn sweep(layout: &Layout) -> io::Result<()> {
     remove_unfinished(&layout.watcher())?;
     remove_unfinished(&layout.channels())?;
+    remove_unfinished(&layout.previews_dir())?;
     for parent in [layout.watcher().join("releases"), layout.watcher_files()] {
         for entry in entries(&parent)? {
             if entry.file_type()?.is_dir() {

@@ -1,23 +1,25 @@
-//! The loop that wires everything: reads the settings, keeps one follower per app, passes on polls that the agent wants
-//! now, cleans up. It does no network and survives any settings file: the last valid one stays in force.
+//! The loop that wires everything: reads the settings, keeps one follower per app and one lister per entry of `previews`,
+//! passes on polls that the agent wants now, cleans up. It does no network and survives any settings file: the last valid one stays in force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use landfall_core::config::{App, Settings, config_files};
+use jiff::Timestamp;
+use landfall_core::config::{App, Previews, Settings, config_files};
 use landfall_core::daemon::Daemon;
 use landfall_core::ids::{AppName, printable};
 use landfall_core::journal::event;
 use landfall_core::layout::Layout;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::follow::{Board, Follower};
+use crate::follow_previews::{self, Apps, Lister};
 use crate::registry::Registries;
 use crate::wanted::Wanted;
 use crate::{clean, stage};
@@ -40,6 +42,7 @@ pub async fn run(layout: Layout, mut daemon: Daemon) -> anyhow::Result<()> {
     // One clock for the whole life: a sleep begun anew after each wake-up would never end under frequent polls by hand.
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let news = Arc::clone(&watcher.news);
     let mut shutdown = std::pin::pin!(daemon.shutdown());
     watcher.reload();
     daemon.ready();
@@ -47,6 +50,7 @@ pub async fn run(layout: Layout, mut daemon: Daemon) -> anyhow::Result<()> {
         wanted.arm();
         watcher.wake(&wanted.raised(watcher.followed.keys()));
         if Instant::now() >= clean_at {
+            watcher.end_unnamed();
             if let Err(error) = clean::clean(&layout, SystemTime::now()) {
                 tracing::warn!("cannot remove old releases: {error}; check `{}`", layout.watcher().display());
             }
@@ -58,6 +62,7 @@ pub async fn run(layout: Layout, mut daemon: Daemon) -> anyhow::Result<()> {
             () = &mut shutdown => return Ok(()),
             () = daemon.reload() => watcher.reload(),
             () = wanted.changed() => {}
+            () = news.notified() => watcher.hear(),
             _ = ticks.tick() => watcher.look_again(),
         }
     }
@@ -74,6 +79,13 @@ struct Watcher {
     registries: Arc<Registries>,
     board: Board,
     followed: BTreeMap<AppName, Followed>,
+    /// What is wrong with which entry's listing.
+    listings: Board,
+    listed: BTreeMap<AppName, Listed>,
+    /// A lister has told something.
+    news: Arc<Notify>,
+    /// Previews whose name an app has, told once.
+    shadowed: BTreeSet<AppName>,
 }
 
 type Stamp = Vec<(PathBuf, i64, i64, u64, u64)>;
@@ -83,6 +95,22 @@ struct Followed {
     settings: App,
     wake: watch::Sender<u64>,
     task: JoinHandle<()>,
+}
+
+/// A running lister; it ends when this is dropped.
+struct Listed {
+    settings: Previews,
+    wake: watch::Sender<u64>,
+    apps: watch::Receiver<Apps>,
+    /// All that lived when it was heard last.
+    living: BTreeSet<AppName>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Drop for Followed {
@@ -101,6 +129,10 @@ impl Watcher {
             registries: Arc::new(Registries::new(&Settings::default())),
             board: Board::default(),
             followed: BTreeMap::new(),
+            listings: Board::default(),
+            listed: BTreeMap::new(),
+            news: Arc::default(),
+            shadowed: BTreeSet::new(),
         }
     }
 
@@ -110,6 +142,7 @@ impl Watcher {
         }
         if self.registries.credentials_changed() {
             self.wake(&self.followed.keys().cloned().collect::<Vec<_>>());
+            self.listed.values().for_each(|listed| listed.wake.send_modify(|count| *count += 1));
         }
     }
 
@@ -146,23 +179,110 @@ impl Watcher {
         if self.settings.as_ref().is_none_or(|before| before.registries != settings.registries) {
             self.registries = Arc::new(Registries::new(&settings));
             self.followed.clear();
+            self.listed.clear();
+        }
+        let listings = &self.listings;
+        self.listed.retain(|entry, listed| {
+            let stays = settings.previews.get(entry) == Some(&listed.settings);
+            if !stays {
+                listings.clear(entry);
+            }
+            stays
+        });
+        let (apps, previews) = (settings.apps.len(), settings.previews.len());
+        tracing::info!(MESSAGE_ID = event::SETTINGS_LOADED, apps, previews, "the settings are read");
+        let new: Vec<AppName> = settings.previews.keys().filter(|e| !self.listed.contains_key(*e)).cloned().collect();
+        self.settings = Some(settings);
+        let mut ended = Vec::new();
+        for entry in new {
+            ended.extend(self.list(&entry));
+        }
+        self.follow();
+        self.forget(ended);
+        self.end_unnamed();
+    }
+
+    /// Begins to list the tags of an entry. Gives the apps of it that have ended and have a channel file.
+    fn list(&mut self, entry: &AppName) -> BTreeSet<AppName> {
+        let Some(settings) = self.settings.as_ref().and_then(|all| all.previews.get(entry)) else {
+            return BTreeSet::new();
+        };
+        let Some(mut opened) = follow_previews::open(&self.layout, entry, settings) else { return BTreeSet::new() };
+        let ended = std::mem::take(&mut opened.leftovers);
+        let lister = Lister::new(entry, opened, &self.layout, &self.registries, &self.listings);
+        let (wake, woken) = watch::channel(0);
+        let now = lister.apps();
+        let (told, apps) = watch::channel(now.clone());
+        let task = tokio::spawn(lister.run(woken, told, Arc::clone(&self.news)));
+        let settings = settings.clone();
+        self.listed.insert(entry.clone(), Listed { settings, wake, apps, living: now.living, task });
+        ended
+    }
+
+    /// A lister has written down other tags.
+    fn hear(&mut self) {
+        let mut ended = Vec::new();
+        for listed in self.listed.values_mut() {
+            let living = listed.apps.borrow_and_update().living.clone();
+            let before = std::mem::replace(&mut listed.living, living);
+            ended.extend(before.difference(&listed.living).cloned());
+        }
+        self.follow();
+        self.forget(ended);
+    }
+
+    /// Makes the followers those of the settings and of the previews that live.
+    fn follow(&mut self) {
+        let Some(settings) = &self.settings else { return };
+        let mut wanted = settings.apps.clone();
+        for (entry, listed) in &self.listed {
+            for (app, channel) in &listed.apps.borrow().followed {
+                if let Some(other) = wanted.get(app) {
+                    if self.shadowed.insert(app.clone()) {
+                        tracing::warn!(LANDFALL_APP = %app, entry = %entry, "`{channel}` has no preview: `{app}`, which would be its name, follows `{}`; rename one of them in landfall.yaml", other.channel);
+                    }
+                } else {
+                    wanted.insert(app.clone(), listed.settings.app(entry, app, channel, None));
+                }
+            }
         }
         let board = &self.board;
         self.followed.retain(|app, followed| {
-            let stays = settings.apps.get(app) == Some(&followed.settings);
+            let stays = wanted.get(app) == Some(&followed.settings);
             if !stays {
                 board.clear(app);
             }
             stays
         });
-        for (app, app_settings) in &settings.apps {
+        for (app, app_settings) in &wanted {
             if !self.followed.contains_key(app) {
                 self.followed.insert(app.clone(), self.start(app, app_settings));
             }
         }
-        let apps = settings.apps.len();
-        tracing::info!(MESSAGE_ID = event::SETTINGS_LOADED, apps, "the settings are read");
-        self.settings = Some(settings);
+    }
+
+    /// Removes the channel files of previews that have ended, unless another app has the name.
+    fn forget(&self, ended: impl IntoIterator<Item = AppName>) {
+        let is_app = |app: &AppName| self.settings.as_ref().is_none_or(|settings| settings.apps.contains_key(app));
+        for app in ended.into_iter().filter(|app| !self.followed.contains_key(app) && !is_app(app)) {
+            let path = self.layout.channel(&app);
+            if let Err(error) = std::fs::remove_file(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(LANDFALL_APP = %app, "cannot remove `{}`: {error}; remove it", path.display());
+            }
+        }
+    }
+
+    /// Ends previews whose entry is not in the settings any more and whose time is over.
+    fn end_unnamed(&self) {
+        let Some(settings) = &self.settings else { return };
+        match follow_previews::end_unnamed(&self.layout, &settings.previews, Timestamp::now()) {
+            Ok(ended) => self.forget(ended),
+            Err(error) => {
+                tracing::warn!("cannot end previews: {error}; check `{}`", self.layout.previews_dir().display());
+            }
+        }
     }
 
     fn start(&self, app: &AppName, settings: &App) -> Followed {
@@ -181,7 +301,8 @@ impl Watcher {
     fn status(&self) -> String {
         let count = self.followed.len();
         let channels = if count == 1 { "1 channel".to_owned() } else { format!("{count} channels") };
-        match (&self.mistake, self.board.problems().first_key_value()) {
+        let problem = self.board.problems().pop_first().or_else(|| self.listings.problems().pop_first());
+        match (&self.mistake, problem) {
             (Some(mistake), _) => format!("following {channels}; {mistake}"),
             (None, Some((app, problem))) => format!("following {channels}; {app}: {problem}"),
             (None, None) => format!("following {channels}"),

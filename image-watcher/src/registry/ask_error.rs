@@ -1,5 +1,6 @@
 //! Why a registry gave no answer, for people and for the back-off.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Why there is no answer. Each is worth another try later.
@@ -24,12 +25,14 @@ pub enum AskError {
         retry_after: Option<Duration>,
     },
     /// There is no such thing.
-    #[error("`{registry}` has no {what}; publish a release there, or correct `channel` in landfall.yaml")]
+    #[error("`{registry}` has no {what}; {next}")]
     NotFound {
         /// Which.
         registry: String,
         /// What was asked for.
         what: String,
+        /// What to do.
+        next: Next,
     },
     /// It wants credentials.
     #[error("`{registry}` does not let us read {what}: {why}")]
@@ -53,7 +56,43 @@ pub enum AskError {
     },
 }
 
+/// What a person does where a registry has no such thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// A tag, or a repository, that a channel names.
+    Publish,
+    /// The tag of an image.
+    Push,
+    /// A part of something that was published.
+    PublishAgain,
+}
+
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Publish => "publish a release there, or correct `channel` in landfall.yaml",
+            Self::Push => "push that image, or correct `channel` in landfall.yaml or the compose file on this machine",
+            Self::PublishAgain => "it was published and is not whole there any more: publish it again",
+        })
+    }
+}
+
 impl AskError {
+    /// As it is told where an image was asked for.
+    #[must_use]
+    pub fn of_image(self) -> Self {
+        match self {
+            Self::NotFound { registry, what, next: Next::Publish | Next::Push } => {
+                Self::NotFound { registry, what, next: Next::Push }
+            }
+            other @ (Self::NotFound { .. }
+            | Self::Unreachable { .. }
+            | Self::Busy { .. }
+            | Self::Denied { .. }
+            | Self::Wrong { .. }) => other,
+        }
+    }
+
     /// How long the registry wants to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -94,7 +94,7 @@ impl Fake {
         self.state.lock().unwrap().answers.insert(format!("/v2/deploy/{path}"), says);
     }
 
-    /// `path` is whole, without its query.
+    /// `path` is whole; with its query it is said to requests with just that query, without to all others.
     pub fn says_at(&self, path: &str, says: Says) {
         self.state.lock().unwrap().answers.insert(path.to_owned(), says);
     }
@@ -133,6 +133,29 @@ impl Fake {
         digest
     }
 
+    /// Serves these as all tags.
+    pub fn lists(&self, tags: &[&str]) {
+        self.says("tags/list", Says::ok(serde_json::json!({ "name": "deploy", "tags": tags }).to_string().as_bytes()));
+    }
+
+    /// Serves a bundle at a tag. Gives the manifest's digest.
+    pub fn serve_at(&self, tag: &str, bundle: &Bundle) -> Digest {
+        let manifest = bundle.manifest().to_string().into_bytes();
+        let digest = Digest::of(&manifest);
+        let says = Says::ok(&manifest).header("Docker-Content-Digest", digest.as_str());
+        self.says(&format!("manifests/{digest}"), says.clone());
+        self.says(&format!("manifests/{tag}"), says);
+        for (descriptor, content) in &bundle.layers {
+            self.says(&format!("blobs/{}", descriptor["digest"].as_str().unwrap()), Says::ok(content));
+        }
+        digest
+    }
+
+    /// A tag is there no more.
+    pub fn forgets(&self, tag: &str) {
+        self.state.lock().unwrap().answers.remove(&format!("/v2/deploy/manifests/{tag}"));
+    }
+
     /// Method and path of each request so far.
     pub fn requests(&self) -> Vec<(Instant, String)> {
         self.state.lock().unwrap().requests.clone()
@@ -165,7 +188,11 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
             let plain = path.split('?').next().unwrap_or(path);
             match &state.wants {
                 Some((wanted, says)) if path.starts_with("/v2/") && shown.as_ref() != Some(wanted) => says.clone(),
-                _ => state.answers.get(plain).cloned().unwrap_or_else(|| Says::status(404)),
+                _ => [path, plain]
+                    .iter()
+                    .find_map(|path| state.answers.get(*path))
+                    .cloned()
+                    .unwrap_or_else(|| Says::status(404)),
             }
         };
         if answer(stream, method, &says).is_err() || says.end != End::Whole {

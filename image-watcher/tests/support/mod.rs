@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use landfall_core::contract::{self, ChannelFile, Read, StagedRelease, StagedSource, WantedFile};
+use landfall_core::contract::{self, ChannelFile, PreviewsFile, Read, StagedRelease, StagedSource, WantedFile};
 use landfall_core::ids::{AppName, Digest, ReleaseId};
 use landfall_core::layout::Layout;
 use serde_json::{Value, json};
@@ -187,6 +187,44 @@ impl Vm {
 
     pub fn configure(&self, text: &str) {
         landfall_core::publish::write(&self.layout.config_file(), text.as_bytes(), 0o644).unwrap();
+    }
+
+    /// One entry of previews, `web`, and nothing else; nothing runs yet. The machine's `app` is the one of tag `pr-1`.
+    pub fn with_previews(address: &str, more: &str) -> Self {
+        let vm = Self::new("a.b/c:1", "poll: 1h");
+        vm.configure(&format!("previews:\n  web: {{ channel: \"{address}/deploy:pr-*\", poll: 200ms, {more} }}\n"));
+        Self { app: "web-pr-1".parse().unwrap(), ..vm }
+    }
+
+    pub fn previews(&self) -> Option<PreviewsFile> {
+        match contract::read(&self.layout.previews(&"web".parse().unwrap())) {
+            Read::Found(file) => Some(file),
+            Read::Absent => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Puts down a file of previews as a watcher may have left it.
+    pub fn put_previews(&self, file: &PreviewsFile) {
+        landfall_core::publish::write_json(&self.layout.previews(&file.entry), file).unwrap();
+    }
+
+    /// Waits until the tags, with `!` before those whose time is over, are these.
+    pub fn wait_for_tags(&self, wanted: &[&str]) -> PreviewsFile {
+        let text = |file: &PreviewsFile| -> Vec<String> {
+            let mark = |over: bool| if over { "!" } else { "" };
+            file.tags.iter().map(|(tag, known)| format!("{}{tag}", mark(known.over.is_some()))).collect()
+        };
+        let mut last = None;
+        let begin = Instant::now();
+        while begin.elapsed() < PATIENCE {
+            last = self.previews();
+            match &last {
+                Some(file) if text(file) == wanted => return file.clone(),
+                _ => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+        panic!("waited in vain for {wanted:?}, found {last:?}\n{}", self.log());
     }
 
     pub fn start(&mut self) {
