@@ -1,5 +1,6 @@
 //! The one door to child processes. Every child has an empty environment but for what is given, its own process group,
-//! a deadline, and bounded output; whatever ends the wait (deadline, error, a dropped future) kills the whole group.
+//! a deadline, and bounded output; whatever ends the wait (deadline, error, a dropped future) kills the whole group. One that is
+//! started before it is known what it reads has a deadline for that wait too.
 //! Nobody else may spawn: a child without a deadline is a hang, and a child outside its group outlives us.
 
 use std::ffi::{OsStr, OsString};
@@ -12,6 +13,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::os::unix::process::ExitStatusExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin};
+use tokio::sync::oneshot;
 
 /// How much of stdout is kept unless told: more than this is an error, not a truncation.
 const STDOUT_LIMIT: usize = 8 << 20;
@@ -73,6 +76,12 @@ pub enum CommandError {
         program: String,
         /// What is allowed.
         limit: usize,
+    },
+    /// It ended, or was killed, before what it reads was there.
+    #[error("`{program}` was given nothing to read")]
+    NothingGiven {
+        /// Which program.
+        program: String,
     },
     /// A pipe to it broke.
     #[error("lost contact with `{program}`")]
@@ -149,23 +158,55 @@ impl Command {
 
     /// Runs it to its end. A bad exit code is an [`Output`], not an error: what it means is the caller's.
     pub async fn run(self) -> Result<Output, CommandError> {
-        let program = self.program.to_string_lossy().into_owned();
+        let running = self.start(if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })?;
+        self.finish(running, &self.stdin).await
+    }
+
+    /// Starts it now, and gives it what it reads when that is there: its deadline is counted from then on. It is killed where
+    /// nothing comes within `patience` or the sender is dropped.
+    pub async fn run_ahead(
+        self,
+        stdin: oneshot::Receiver<Vec<u8>>,
+        patience: Duration,
+    ) -> Result<Output, CommandError> {
+        let mut running = self.start(Stdio::piped())?;
+        let given = tokio::select! {
+            biased;
+            // One that has ended reads nothing any more.
+            _ = running.child.wait() => None,
+            given = tokio::time::timeout(patience, stdin) => given.ok().and_then(Result::ok),
+        };
+        match given {
+            Some(bytes) => self.finish(running, &bytes).await,
+            None => Err(CommandError::NothingGiven { program: self.name() }),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.program.to_string_lossy().into_owned()
+    }
+
+    fn start(&self, stdin: Stdio) -> Result<Running, CommandError> {
         let mut command = tokio::process::Command::new(&self.program);
-        command.args(&self.arguments).env_clear().envs(self.environment).process_group(0).kill_on_drop(true);
-        command.stdin(if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let environment = self.environment.iter().map(|(key, value)| (key, value));
+        command.args(&self.arguments).env_clear().envs(environment).process_group(0).kill_on_drop(true);
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        let mut child = command.spawn().map_err(|source| CommandError::Start { program: program.clone(), source })?;
-        // From here on every way out but the last kills the group.
-        let mut group = Group::of(&child);
+        let mut child = command.spawn().map_err(|source| CommandError::Start { program: self.name(), source })?;
+        // Taken out: to wait for a child closes the stdin that it holds.
         let stdin = child.stdin.take();
+        Ok(Running { group: Group::of(&child), child, stdin })
+    }
+
+    async fn finish(&self, running: Running, given: &[u8]) -> Result<Output, CommandError> {
+        let Running { mut group, mut child, stdin } = running;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut said = Vec::new();
         let work = async {
             tokio::try_join!(
-                feed(stdin, &self.stdin),
+                feed(stdin, given),
                 read_bounded(stdout, self.stdout_limit),
                 read_tail(stderr, &mut said),
                 async { child.wait().await.map_err(Trouble::Pipe) },
@@ -178,9 +219,11 @@ impl Command {
                 group.leave_alone();
                 Ok(Output { code: code_of(status), stdout, stderr })
             }
-            Ok(Err(Trouble::TooMuch)) => Err(CommandError::TooMuchOutput { program, limit: self.stdout_limit }),
-            Ok(Err(Trouble::Pipe(source))) => Err(CommandError::Pipe { program, source }),
-            Err(_) => Err(CommandError::Deadline { program, deadline: self.deadline, stderr }),
+            Ok(Err(Trouble::TooMuch)) => {
+                Err(CommandError::TooMuchOutput { program: self.name(), limit: self.stdout_limit })
+            }
+            Ok(Err(Trouble::Pipe(source))) => Err(CommandError::Pipe { program: self.name(), source }),
+            Err(_) => Err(CommandError::Deadline { program: self.name(), deadline: self.deadline, stderr }),
         }
     }
 }
@@ -202,12 +245,19 @@ enum Trouble {
     Pipe(io::Error),
 }
 
+/// A child that was started. From here on every way out kills its group, but the one where it ran to its end.
+struct Running {
+    group: Group,
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
 /// The child's process group, killed when dropped. It can be dropped after the leader was reaped: the group's number is
 /// then still taken by whoever holds our pipes open, or else [`Self::leave_alone`] was called.
 struct Group(Option<Pid>);
 
 impl Group {
-    fn of(child: &tokio::process::Child) -> Self {
+    fn of(child: &Child) -> Self {
         Self(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
     }
 
@@ -225,7 +275,7 @@ impl Drop for Group {
     }
 }
 
-async fn feed(pipe: Option<tokio::process::ChildStdin>, bytes: &[u8]) -> Result<(), Trouble> {
+async fn feed(pipe: Option<ChildStdin>, bytes: &[u8]) -> Result<(), Trouble> {
     let Some(mut pipe) = pipe else { return Ok(()) };
     match pipe.write_all(bytes).await {
         // It did not read to the end: its exit code tells whether that was fine.
@@ -271,64 +321,4 @@ fn last_words(stderr: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shell(script: &str) -> Command {
-        Command::new("/bin/sh").arg("-c").arg(script).deadline(Duration::from_secs(20))
-    }
-
-    #[tokio::test]
-    async fn what_a_child_says_and_how_it_ends() {
-        struct Case {
-            script: &'static str,
-            code: i32,
-            stdout: &'static str,
-            stderr: &'static str,
-        }
-        for case in [
-            Case { script: "echo out; echo err >&2; exit 3", code: 3, stdout: "out\n", stderr: "err\n" },
-            Case { script: "/usr/bin/env | grep -v -e ^PWD= -e ^SHLVL= -e ^_=", code: 0, stdout: "A=b\n", stderr: "" },
-            Case { script: "cat", code: 0, stdout: "given", stderr: "" },
-            Case { script: "exec cat <&- ; exit 0", code: 1, stdout: "", stderr: "" },
-            Case { script: "kill -9 $$", code: 137, stdout: "", stderr: "" },
-        ] {
-            let output = shell(case.script).env("A", "b").stdin("given").run().await.unwrap();
-            assert_eq!(output.code, case.code, "{}", case.script);
-            assert_eq!(String::from_utf8_lossy(&output.stdout), case.stdout, "{}", case.script);
-            assert!(output.stderr.contains(case.stderr), "{}: {}", case.script, output.stderr);
-        }
-    }
-
-    #[tokio::test]
-    async fn stderr_keeps_its_end_and_stdout_is_bounded() {
-        let output = shell("head -c 100000 /dev/zero | tr '\\0' x >&2; echo end >&2").run().await.unwrap();
-        assert_eq!(output.stderr.len(), STDERR_TAIL);
-        assert_eq!(output.last_words().len(), "its last words: ".len() + 400 + "…".len());
-        let error = shell("exec cat /dev/zero").stdout_limit(1000).run().await.unwrap_err();
-        assert!(matches!(error, CommandError::TooMuchOutput { limit: 1000, .. }), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_deadline_kills_the_whole_group() {
-        let script = "sleep 1000 & echo $! >&2; wait";
-        let error = shell(script).deadline(Duration::from_millis(300)).run().await.unwrap_err();
-        let CommandError::Deadline { stderr, .. } = error else { panic!("{error}") };
-        let grandchild = Pid::from_raw(stderr.trim().parse().unwrap());
-        for _ in 0..1000 {
-            // An orphan that nobody reaps still has a number: its state says whether it is dead.
-            let stat = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
-            if stat.is_empty() || stat.contains(") Z ") {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("{grandchild} still lives");
-    }
-
-    #[tokio::test]
-    async fn a_program_that_is_not_there_is_named() {
-        let error = Command::new("/nowhere/compose").run().await.unwrap_err();
-        assert_eq!(error.to_string(), "cannot start `/nowhere/compose`: is it installed and executable?");
-    }
-}
+mod tests;
