@@ -162,6 +162,6 @@ fn write(asked: &ToFinalise, done: &translate::Final) -> std::io::Result<()> {
             landfall_core::publish::write(path, bytes, *mode)?;
         }
     }
-    let path = asked.question.layout.compose_file(&asked.question.app, &done.deployment.id);
-    landfall_core::publish::write(&path, done.compose_yaml.as_bytes(), 0o640)
+    let path = asked.question.layout.deployment_model(&asked.question.app, &done.deployment.id);
+    landfall_core::publish::write(&path, done.model.to_string().as_bytes(), 0o640)
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use landfall_core::command::{Command, CommandError, Output};
 use landfall_core::ids::{AppName, printable};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 /// Where Docker's packages put the plugin, in the order in which the Docker CLI looks.
 const DIRECTORIES: &[&str] = &[
@@ -34,9 +35,14 @@ const NO_HOST: &str = "unix:///dev/null/docker.sock";
 /// It runs for a moment: its garbage is not worth collecting at Go's usual pace (a quarter of its CPU time, measured).
 const GARBAGE: (&str, &str) = ("GOGC", "400");
 
+/// Containers of services that are not in the document are no orphans: most of the stack stays as it is.
+const ORPHANS: (&str, &str) = ("COMPOSE_IGNORE_ORPHANS", "1");
+
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 const CONFIG_DEADLINE: Duration = Duration::from_secs(20);
 const PREPARE_DEADLINE: Duration = Duration::from_mins(2);
+/// It has 25 MB, and a pull can take minutes.
+const PREPARE_PATIENCE: Duration = Duration::from_secs(10);
 /// It needs 0.1 s for a large file; an alias bomb needs hours.
 const CONFIG_CPU_SECONDS: u64 = 10;
 const PREPARE_CPU_SECONDS: u64 = 60;
@@ -226,26 +232,24 @@ impl ComposePlugin {
         Err(ConfigFailure::Refused { said: essence(&stderr), warnings })
     }
 
-    /// Creates the containers of these services, stopped, beside those that serve; `scale` counts those that exist too.
-    /// Touches nothing that exists; repeating it is a no-op. The files lie in one directory, and merge in order.
+    /// Creates, stopped and beside those that serve, the containers of the services of a document: as many of each as it says,
+    /// those that exist counted in. Touches nothing that exists; repeating it is a no-op.
+    ///
+    /// It is started at once and does all that needs no document; it waits for that, and creates nothing before. With the sender
+    /// dropped, a document that does not end, or none, it creates nothing at all. The directory gives a label, and is not read.
     pub async fn prepare(
         &self,
-        files: &[PathBuf],
         app: &AppName,
-        scale: &BTreeMap<String, u32>,
+        directory: &Path,
+        document: oneshot::Receiver<Vec<u8>>,
     ) -> Result<(), ComposeFailure> {
-        let directory = files.first().and_then(|file| file.parent()).unwrap_or(Path::new("/"));
         let mut arguments = vec!["--ansi=never".to_owned(), "--progress=plain".to_owned()];
-        arguments.extend(project_arguments(files, directory, app));
+        arguments.extend(project_arguments(&[PathBuf::from("-")], directory, app));
         arguments.extend("up --no-start --no-deps --no-recreate --pull never".split(' ').map(str::to_owned));
-        arguments
-            .extend(scale.iter().flat_map(|(service, count)| ["--scale".to_owned(), format!("{service}={count}")]));
-        arguments.push("--".to_owned());
-        arguments.extend(scale.keys().cloned());
         let host = std::env::var(HOST_VARIABLE).unwrap_or_else(|_| DEFAULT_HOST.to_owned());
-        let command = self.fenced(&[directory], PREPARE_CPU_SECONDS, End::ByItself).args(arguments);
+        let command = self.fenced(&[], PREPARE_CPU_SECONDS, End::ByItself).args(arguments).env(ORPHANS.0, ORPHANS.1);
         let command = command.env("DOCKER_CONFIG", NO_CONFIG).env("DOCKER_HOST", host).env(GARBAGE.0, GARBAGE.1);
-        let output = command.deadline(PREPARE_DEADLINE).run().await?;
+        let output = command.deadline(PREPARE_DEADLINE).run_ahead(document, PREPARE_PATIENCE).await?;
         if output.success() {
             return Ok(());
         }

@@ -1,14 +1,15 @@
 //! Has Compose create the containers that the plan wants, and reads back what the kernel made of their caps. Decides nothing:
 //! which they are is said by `preparation`.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use landfall_core::ids::AppName;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
+use crate::ahead::Ahead;
+use crate::final_model::{self, Joined};
 use crate::preparation;
 use crate::shared::Shared;
 use crate::state::{AppState, Generation};
@@ -16,14 +17,10 @@ use crate::yaml;
 
 /// An image that somebody removed is fetched again before its container is made again; supervision stands still meanwhile.
 const FETCH: Duration = Duration::from_mins(1);
-/// Beside a deployment's compose file: whose namespaces its new containers join.
-const NAMESPACES: &str = "namespaces.yaml";
 
 /// Creates them: first all that stand for themselves, then those that join a namespace of one of the first.
-pub async fn create(shared: &Shared, app: &AppName, state: &AppState) -> Result<()> {
+pub async fn create(shared: &Shared, app: &AppName, state: &AppState, compose: &mut Ahead) -> Result<()> {
     let Some((deployment, creation)) = preparation::wanted(state) else { return Ok(()) };
-    let plugin = shared.plugin().await.map_err(anyhow::Error::msg)?;
-    let file = shared.layout.compose_file(app, &deployment.id);
     if state.recreation.is_some() {
         for spec in creation.scale.keys().filter_map(|service| deployment.services.get(service)) {
             let settings = shared.settings();
@@ -33,17 +30,18 @@ pub async fn create(shared: &Shared, app: &AppName, state: &AppState) -> Result<
                 .with_context(|| format!("`{}` takes too long to fetch", spec.image))??;
         }
     }
+    let model = read(&shared.layout.deployment_model(app, &deployment.id), app)?;
     let [first, second] = preparation::stages(deployment, creation);
     if !first.is_empty() {
-        plugin.prepare(std::slice::from_ref(&file), app, &first).await?;
+        let part = final_model::part(&model, &first, &Joined::new());
+        compose.create(&yaml::compose_line(&part)).await?;
     }
     if !second.is_empty() {
         let seen = shared.engine.observe(app).await?;
         let joined =
             preparation::namespaces(deployment, creation, state.current(), &seen).map_err(anyhow::Error::msg)?;
-        let path: PathBuf = file.with_file_name(NAMESPACES);
-        landfall_core::publish::write(&path, joining(&joined).as_bytes(), 0o640)?;
-        plugin.prepare(&[file, path], app, &second).await?;
+        let part = final_model::part(&model, &second, &joined);
+        compose.create(&yaml::compose_line(&part)).await?;
     }
     Ok(())
 }
@@ -64,11 +62,10 @@ pub async fn read_back_caps(shared: &Shared, app: &AppName, live: Option<&Genera
     }
 }
 
-/// A compose file to merge over the deployment's: `container:ID` where that says `service:NAME`, for Compose would take the old one.
-fn joining(joined: &BTreeMap<String, (Vec<String>, String)>) -> String {
-    let services = joined.iter().map(|(service, (keys, id))| {
-        let modes = keys.iter().map(|key| (key.clone(), Value::from(format!("container:{id}"))));
-        (service.clone(), Value::Object(modes.collect()))
-    });
-    yaml::compose_text(&json!({ "services": services.collect::<Map<_, _>>() }))
+fn read(path: &Path, app: &AppName) -> Result<Value> {
+    let bytes = std::fs::read(path).map_err(anyhow::Error::from);
+    let model = bytes.and_then(|bytes| serde_json::from_slice(&bytes).map_err(anyhow::Error::from));
+    model.with_context(|| {
+        format!("cannot read `{}`; `landfall retry {app}` has the newest release's written anew", path.display())
+    })
 }

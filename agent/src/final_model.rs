@@ -1,4 +1,4 @@
-//! The final compose file: what Compose is given to create containers from, and what starts the stack without us. Pure.
+//! The final project: what Compose is given to create containers from, and what starts the stack without us. Pure.
 //! Everything that two versions of Compose read differently is stated; everything that would make Compose reconcile is left
 //! out (`depends_on`, restart policies, update settings, fixed names); nothing in it varies per release but what a service uses.
 
@@ -43,6 +43,9 @@ pub struct FinalProject {
     pub volumes: BTreeMap<String, VolumeSpec>,
 }
 
+/// By service: which of its keys name a namespace, and the id of the container whose it is.
+pub type Joined = BTreeMap<String, (Vec<String>, String)>;
+
 /// Puts the final project together.
 pub fn assemble(app: &AppName, services: &[Ready<'_>], canonical: &Canonical, context: &HostContext) -> FinalProject {
     let mut volumes = Volumes { app, context, definitions: Map::new(), specs: BTreeMap::new() };
@@ -66,6 +69,22 @@ pub fn assemble(app: &AppName, services: &[Ready<'_>], canonical: &Canonical, co
         }
     }
     FinalProject { value: project.into(), networks: network_specs, volumes: volumes.specs }
+}
+
+/// The part of a final project that creates containers now: these services, so many containers of each, those that exist counted
+/// in, and those that share a namespace in that of this container: by itself Compose takes the old one.
+pub fn part(project: &Value, scale: &BTreeMap<String, u32>, joined: &Joined) -> Value {
+    let mut part = project.clone();
+    let Some(services) = part.get_mut("services").and_then(Value::as_object_mut) else { return part };
+    services.retain(|name, _| scale.contains_key(name));
+    for (name, service) in services {
+        let (Some(count), Some(keys)) = (scale.get(name), service.as_object_mut()) else { continue };
+        keys.insert("deploy".to_owned(), json!({"replicas": count}));
+        if let Some((modes, id)) = joined.get(name) {
+            keys.extend(modes.iter().map(|mode| (mode.clone(), json!(format!("container:{id}")))));
+        }
+    }
+    part
 }
 
 fn write_service(app: &AppName, service: &Ready<'_>, canonical: &Canonical, volumes: &mut Volumes<'_>) -> Value {
@@ -240,5 +259,32 @@ impl Volumes<'_> {
         let hash = spec_hash::of_definition(&definition);
         self.specs.insert(name, VolumeSpec { key: key.to_owned(), hash });
         self.definitions.insert(key.to_owned(), definition.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_has_the_services_that_are_asked_for_and_all_else() {
+        let project = json!({
+            "name": "web", "volumes": {"data": {"name": "web_data"}},
+            "services": {
+                "api": {"image": "a", "deploy": {"replicas": 1}},
+                "side": {"image": "s", "deploy": {"replicas": 1}, "network_mode": "service:api"},
+                "store": {"image": "b", "deploy": {"replicas": 1}},
+            },
+        });
+        let scale = |service: &str, count| BTreeMap::from([(service.to_owned(), count)]);
+        let mut wanted = project.clone();
+        wanted["services"] = json!({"api": {"image": "a", "deploy": {"replicas": 3}}});
+        assert_eq!(part(&project, &scale("api", 3), &Joined::new()), wanted);
+        let joined = Joined::from([("side".to_owned(), (vec!["network_mode".to_owned()], "1f".to_owned()))]);
+        let side = json!({"image": "s", "deploy": {"replicas": 2}, "network_mode": "container:1f"});
+        wanted["services"] = json!({"side": side});
+        assert_eq!(part(&project, &scale("side", 2), &joined), wanted);
+        // What is no project gives none, and no panic.
+        assert_eq!(part(&json!(["x"]), &scale("api", 1), &Joined::new()), json!(["x"]));
     }
 }

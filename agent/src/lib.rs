@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods)]
 
 pub mod agent;
+pub mod ahead;
 pub mod app_loop;
 pub mod canonical;
 pub mod caps;

@@ -11,16 +11,18 @@ use crate::shared::Shared;
 use crate::spec::Deployment;
 use crate::state::{AppState, Phase};
 use crate::tag_watch::Tags;
+use crate::yaml;
 
 /// `current/compose.yaml` starts what is live by a plain `docker compose up -d`. Deployments that nothing needs go; the
 /// candidate is needed though no state names it yet: its file was written by preflight and is not written again.
 pub fn publish_current(shared: &Shared, app: &AppName, state: &AppState, candidate: Option<&Candidate>) -> Result<()> {
     let Some(live) = &state.live else { return Ok(()) };
     // An adopted project has no file of ours; its own stands where it stood.
-    let Ok(text) = std::fs::read(shared.layout.compose_file(app, &live.deployment.id)) else { return Ok(()) };
-    let path = shared.layout.agent_app(app).join("current/compose.yaml");
-    if std::fs::read(&path).ok().as_ref() != Some(&text) {
-        landfall_core::publish::write(&path, &text, 0o640)?;
+    let Ok(model) = std::fs::read(shared.layout.deployment_model(app, &live.deployment.id)) else { return Ok(()) };
+    let text = yaml::compose_text(&serde_json::from_slice(&model)?);
+    let path = shared.layout.current(app).join("compose.yaml");
+    if std::fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
+        landfall_core::publish::write(&path, text.as_bytes(), 0o640)?;
     }
     let kept = deployments_in_use(state).into_iter().chain(candidate.map(|c| &c.deployment));
     let keep: Vec<String> = kept.map(|d| d.id.to_string()).collect();

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use landfall_core::protocol::HistoryEvent;
 
 use crate::decide::{Candidate, Decision, Note};
+use crate::final_model::Joined;
 use crate::observed::{Container, Millis, Observed};
 use crate::outcome;
 use crate::runtime::Runtime;
@@ -88,15 +89,15 @@ pub fn stages(deployment: &Deployment, creation: &Creation) -> [BTreeMap<String,
     [first, second]
 }
 
-/// Whose container's namespaces the services of the second stage join: service to keys and container id. For the new
-/// container of a changed service; else for the one that is there.
+/// Whose container's namespaces the services of the second stage join. For the new container of a changed service; else for the
+/// one that is there.
 pub fn namespaces(
     deployment: &Deployment,
     creation: &Creation,
     current: Option<&Generation>,
     seen: &Observed,
-) -> Result<BTreeMap<String, (Vec<String>, String)>, String> {
-    let mut joined = BTreeMap::new();
+) -> Result<Joined, String> {
+    let mut joined = Joined::new();
     for service in stages(deployment, creation)[1].keys() {
         let Some(spec) = deployment.services.get(service) else { continue };
         let Some(owner) = &spec.namespace_of else { continue };

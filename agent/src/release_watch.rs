@@ -11,6 +11,7 @@ use landfall_core::ids::{AppName, ReleaseId};
 use landfall_core::protocol::{HistoryEntry, HistoryEvent};
 use tokio::task::JoinHandle;
 
+use crate::ahead::Ahead;
 use crate::clock::now;
 use crate::decide::{self, Candidate};
 use crate::history;
@@ -40,6 +41,7 @@ pub struct ReleaseWatch {
     tag_watch: TagWatch,
     aim: Option<Aim>,
     preflight: Option<(JoinHandle<Examined>, Attempt)>,
+    ahead: Ahead,
     failures: u32,
     again_at: Option<Millis>,
     candidate: Option<Candidate>,
@@ -53,6 +55,7 @@ impl ReleaseWatch {
     pub fn new(app: AppName, shared: Rc<Shared>) -> Self {
         Self {
             tag_watch: TagWatch::new(app.clone(), Rc::clone(&shared)),
+            ahead: Ahead::new(app.clone(), Rc::clone(&shared)),
             app,
             shared,
             channel: None,
@@ -98,6 +101,11 @@ impl ReleaseWatch {
     /// Finds out which tags those are. True where they changed.
     pub async fn follow_tags(&mut self) -> bool {
         self.tag_watch.turn(AGAIN).await
+    }
+
+    /// The create call of Compose.
+    pub fn ahead(&mut self) -> &mut Ahead {
+        &mut self.ahead
     }
 
     /// What passed preflight.

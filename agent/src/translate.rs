@@ -26,7 +26,7 @@ use crate::refusal::{Problem, Rule};
 use crate::released::{self, Released};
 use crate::spec::{Condition, Dependency, Deployment, Order, ServiceSpec};
 use crate::updates::{self, Updates};
-use crate::{graph, networks, spec_hash, yaml};
+use crate::{graph, networks, spec_hash};
 
 /// What is known of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +42,8 @@ pub struct ImageFacts {
 pub struct Final {
     /// What will run.
     pub deployment: Deployment,
-    /// What creates it.
-    pub compose_yaml: String,
+    /// What creates it, for [`crate::yaml`] to write.
+    pub model: Value,
     /// To be laid down before: path, content, mode. A path says what is in it: what is there is right.
     pub files: Vec<(PathBuf, Vec<u8>, u32)>,
 }
@@ -145,7 +145,7 @@ pub fn finalise(
             networks: assembled.networks,
             volumes: assembled.volumes,
         },
-        compose_yaml: yaml::compose_text(&assembled.value),
+        model: assembled.value,
         files: files.into_iter().map(|file| (store.join(file.path), file.bytes, file.mode)).collect(),
     })
 }

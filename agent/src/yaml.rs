@@ -11,6 +11,14 @@ pub fn compose_text(project: &Value) -> String {
     text
 }
 
+/// The same in braces, on one line: where its end is missing it is no document at all, and nothing is created from half of it.
+pub fn compose_line(project: &Value) -> String {
+    let mut text = String::new();
+    flow(project, &mut text);
+    text.push('\n');
+    text
+}
+
 fn write(value: &Value, depth: usize, text: &mut String) {
     match value {
         Value::Object(map) if !map.is_empty() => {
@@ -109,9 +117,18 @@ mod tests {
             "services": {"no": {"image": "x", "command": ["a: b", "#c", "", "ü\u{2028}\u{1b}"], "init": true, "n": 3, "empty": {}, "none": []}},
             "0755": "0755", "list": [{"a": [1, "no"], "b": {}}, []],
         });
-        let text = compose_text(&plain);
-        let back: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-        assert_eq!(back, [plain], "{text}");
+        for text in [compose_text(&plain), compose_line(&plain)] {
+            let back: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+            assert_eq!(back, [plain.clone()], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_cut_short_is_no_document() {
+        let line = compose_line(&json!({"services": {"a": {"image": "x", "labels": {"b": "c"}}}, "volumes": {}}));
+        for length in 1..line.trim_end().len() {
+            assert!(serde_saphyr::from_str::<Value>(&line[..length]).is_err(), "{}", &line[..length]);
+        }
     }
 
     #[test]

@@ -99,7 +99,7 @@ async fn a_release_goes_through_all_children_and_its_files_are_laid_down_only_wh
     asked["files"] = json!("Write");
     assert_eq!(answer(Job::Finalise, &asked).await, planned);
     let id = planned["Ok"]["id"].as_str().unwrap();
-    let written = fs::read_to_string(agent.join(format!("apps/shop/deployments/{id}/compose.yaml"))).unwrap();
+    let written = fs::read_to_string(agent.join(format!("apps/shop/deployments/{id}/model.json"))).unwrap();
     assert!(written.contains(&image), "{written}");
     assert_eq!(fs::read_dir(agent.join("files")).unwrap().count(), 1);
 }

@@ -22,6 +22,7 @@ use landfall_agent::caps::HostContext;
 use landfall_agent::compose_plugin::{ComposePlugin, ConfigRequest};
 use landfall_agent::refusal::{Refusal, Rule};
 use landfall_agent::translate::{self, Final, ImageFacts};
+use landfall_agent::yaml;
 use landfall_core::config::{App, Host, Ports, Preview, PreviewCaps, Source, parse_size};
 use landfall_core::contract::{StagedFile, StagedRelease, StagedSource};
 use landfall_core::ids::{AppName, Digest, ReleaseId};
@@ -183,10 +184,10 @@ async fn run(plugin: &ComposePlugin, case: &Path, expect: &str) -> Result<Final,
     let done = translate::finalise(&project, &images, &given.context)?;
     // What we write must be a compose file to Compose too, and must mean the same to it however it is read.
     let written = root.path().join("compose.yaml");
-    fs::write(&written, &done.compose_yaml).unwrap();
+    let text = &yaml::compose_text(&done.model);
+    fs::write(&written, text).unwrap();
     let vars = BTreeMap::new();
     let request = ConfigRequest { compose: &[written], project: root.path(), app: &app, profiles: &[], vars: &vars };
-    let text = &done.compose_yaml;
     let read = plugin.config(request).await.unwrap_or_else(|error| panic!("{}: {error}\n{text}", name(case)));
     assert_eq!(read.warnings, [""; 0], "{}", name(case));
     let read = read.text;
@@ -203,7 +204,8 @@ async fn run(plugin: &ComposePlugin, case: &Path, expect: &str) -> Result<Final,
             );
         }
     }
-    Ok(Final { compose_yaml: done.compose_yaml.replace(&root.path().display().to_string(), "/ROOT"), ..done })
+    let model = done.model.to_string().replace(&root.path().display().to_string(), "/ROOT");
+    Ok(Final { model: serde_json::from_str(&model).unwrap(), ..done })
 }
 
 fn judge_refused(expect: &str, refusal: &Refusal, wrong: &mut Vec<String>) {
@@ -231,8 +233,8 @@ fn judge_refused(expect: &str, refusal: &Refusal, wrong: &mut Vec<String>) {
 type Specs = BTreeMap<String, BTreeMap<String, String>>;
 
 fn judge_accepted(case: &str, expect: &str, done: &Final, all: &Specs, wrong: &mut Vec<String>) {
-    let text = &done.compose_yaml;
-    let project: Value = serde_saphyr::from_str(text).unwrap();
+    let text = yaml::compose_text(&done.model);
+    let project: Value = serde_saphyr::from_str(&text).unwrap();
     let deployment = serde_json::to_value(&done.deployment).unwrap();
     for line in expect.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', ' '])) {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -262,7 +264,7 @@ fn judge_accepted(case: &str, expect: &str, done: &Final, all: &Specs, wrong: &m
         }
     }
     if !wrong.is_empty() {
-        wrong.push(text.clone());
+        wrong.push(text);
     }
 }
 

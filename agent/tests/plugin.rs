@@ -9,9 +9,12 @@ use std::time::Duration;
 use landfall_agent::compose_plugin::{
     ComposeFailure, ComposePlugin, ConfigFailure, ConfigRequest, PluginError, Translated,
 };
+use landfall_agent::yaml;
 use landfall_core::command::{Command, Output};
 use landfall_core::ids::AppName;
 use landlock::{ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _};
+use serde_json::json;
+use tokio::sync::oneshot;
 
 const AGENT: &str = env!("CARGO_BIN_EXE_landfall-agent");
 const MIB_512: &str = "536870912";
@@ -132,7 +135,16 @@ async fn docker(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-const PREPARED: &str = "name: landfall-plugin-test\nservices:\n  a:\n    image: landfall-plugin-test:empty\n    command: [\"/nothing\"]\n    restart: \"no\"\n";
+async fn prepare(document: &str) -> Result<(), ComposeFailure> {
+    let (give, given) = oneshot::channel();
+    give.send(document.as_bytes().to_vec()).unwrap();
+    plugin().await.prepare(&"landfall-plugin-test".parse().unwrap(), Path::new("/nowhere"), given).await
+}
+
+fn prepared(image: &str, command: &str, count: u32) -> String {
+    let service = json!({"image": image, "command": [command], "restart": "no", "deploy": {"replicas": count}});
+    yaml::compose_line(&json!({"services": {"a": service}}))
+}
 
 #[tokio::test]
 async fn prepare_creates_beside_what_exists_and_repeats_as_a_no_op() {
@@ -140,29 +152,31 @@ async fn prepare_creates_beside_what_exists_and_repeats_as_a_no_op() {
     let archive = directory.path().join("empty.tar");
     // Two blocks of zeros: the end of an archive without members.
     fs::write(&archive, [0; 1024]).unwrap();
-    docker(&["import", archive.to_str().unwrap(), "landfall-plugin-test:empty"]).await;
-    let file = directory.path().join("compose.yaml");
-    fs::write(&file, PREPARED).unwrap();
-    let (plugin, app): (_, AppName) = (plugin().await, "landfall-plugin-test".parse().unwrap());
-    let scale = |count| BTreeMap::from([("a".to_owned(), count)]);
+    let image = "landfall-plugin-test:empty";
+    docker(&["import", archive.to_str().unwrap(), image]).await;
     let list = ["ps", "-aq", "--filter", "label=com.docker.compose.project=landfall-plugin-test"];
 
-    plugin.prepare(std::slice::from_ref(&file), &app, &scale(1)).await.unwrap();
+    // The agent is killed before it gave the document, or while it did: its end of the pipe is closed.
+    let whole = prepared(image, "/nothing", 1);
+    for part in ["", &whole[..whole.len() / 2], whole.trim_end().trim_end_matches('}')] {
+        let failure = prepare(part).await.unwrap_err();
+        assert!(matches!(failure, ComposeFailure::Failed { .. }), "{part}: {failure}");
+        assert_eq!(docker(&list).await, "", "{part}");
+    }
+    prepare(&whole).await.unwrap();
     let first = docker(&list).await;
-    plugin.prepare(std::slice::from_ref(&file), &app, &scale(1)).await.unwrap();
+    prepare(&whole).await.unwrap();
     assert_eq!(docker(&list).await, first);
-    fs::write(&file, PREPARED.replace("/nothing", "/other")).unwrap();
-    plugin.prepare(std::slice::from_ref(&file), &app, &scale(2)).await.unwrap();
+    prepare(&prepared(image, "/other", 2)).await.unwrap();
     let both = docker(&list).await;
     assert!(both.lines().count() == 2 && both.contains(&first), "{both}");
 
-    fs::write(&file, PREPARED.replace(":empty", ":missing")).unwrap();
-    let failure = plugin.prepare(std::slice::from_ref(&file), &app, &scale(3)).await.unwrap_err();
+    let failure = prepare(&prepared("landfall-plugin-test:missing", "/nothing", 3)).await.unwrap_err();
     assert!(matches!(&failure, ComposeFailure::Failed { stderr, .. } if stderr.contains("missing")), "{failure}");
 
     for id in both.lines() {
         docker(&["rm", "-f", id]).await;
     }
     docker(&["network", "rm", "landfall-plugin-test_default"]).await;
-    docker(&["rmi", "landfall-plugin-test:empty"]).await;
+    docker(&["rmi", image]).await;
 }

@@ -109,14 +109,19 @@ impl Layout {
         self.agent().join("files")
     }
 
-    /// Compose files the agent wrote for an app: `current/compose.yaml` starts what is live by a plain `docker compose up -d`.
+    /// What the agent wrote for an app: `current/compose.yaml` starts what is live by a plain `docker compose up -d`.
     pub fn agent_app(&self, app: &AppName) -> PathBuf {
         self.agent().join("apps").join(app.as_str())
     }
 
-    /// What creates the containers of a deployment.
-    pub fn compose_file(&self, app: &AppName, deployment: &DeploymentId) -> PathBuf {
-        self.agent_app(app).join("deployments").join(deployment.as_str()).join("compose.yaml")
+    /// What the containers of a deployment are created from, JSON.
+    pub fn deployment_model(&self, app: &AppName, deployment: &DeploymentId) -> PathBuf {
+        self.agent_app(app).join("deployments").join(deployment.as_str()).join("model.json")
+    }
+
+    /// Where the compose file of what is live lies.
+    pub fn current(&self, app: &AppName) -> PathBuf {
+        self.agent_app(app).join("current")
     }
 
     /// The write-ahead ledger of an app, JSON lines.

@@ -77,7 +77,7 @@ fn changes_nothing(vm: &mut Vm, plugin: &Path, poll: &str) -> Result<()> {
 fn translated_since(vm: &Vm, before: SystemTime) -> Result<()> {
     eventually(SOON, "the live release is translated again", || {
         let live = vm.status()?.deployment.context("nothing is live")?;
-        let path = vm.layout().agent_app(&vm.app).join("deployments").join(live.to_string()).join("compose.yaml");
+        let path = vm.layout().deployment_model(&vm.app, &live);
         let written = std::fs::metadata(&path)?.modified()?;
         ensure!(written > before, "`{}` was written before", path.display());
         Ok(())
