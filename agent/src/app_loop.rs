@@ -149,7 +149,12 @@ impl AppLoop {
         }
         // The watcher must not delete what is being looked at, and must know what to follow.
         let followed_changed = self.newest.follow_tags().await;
-        if (self.newest.begin(&self.state) || followed_changed)
+        let begun = self.newest.begin(&self.state);
+        if begun {
+            // Its children work while the disk is waited for.
+            tokio::task::yield_now().await;
+        }
+        if (begun || followed_changed)
             && let Err(error) = self.write_wanted()
         {
             tracing::warn!(LANDFALL_APP = %self.app, "cannot write what is wanted: {error:#}");

@@ -1,6 +1,6 @@
 //! From the watcher's channel file to a candidate: which release is the newest, which preflight runs for it, what came of
-//! it, and when it is tried again. It starts preflights and keeps their results; whether a candidate is rolled out is
-//! decided in `decide`.
+//! it, and when it is tried again. It starts preflights, the create call ahead of what they find, and keeps their results;
+//! whether a candidate is rolled out is decided in `decide`.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -162,6 +162,7 @@ impl ReleaseWatch {
         if let Some((old, _)) = self.preflight.take() {
             old.abort();
         }
+        let news = live != Some(release);
         let attempt = Attempt { began: now(), detected_at: channel.detected_at.clone(), sequence: channel.sequence };
         let work = preflight::preflight(Rc::clone(&self.shared), self.app.clone(), release.clone(), true);
         let mailbox = self.shared.mailboxes.borrow().get(&self.app).cloned();
@@ -173,6 +174,12 @@ impl ReleaseWatch {
             result
         });
         self.preflight = Some((task, attempt));
+        // What is live is examined for its settings, and what failed may fail again: nothing is likely to be created.
+        if news && self.failures == 0 {
+            self.ahead.begin();
+        } else {
+            self.ahead.let_go();
+        }
         true
     }
 
@@ -194,7 +201,10 @@ impl ReleaseWatch {
                 self.candidate = Some(Candidate { deployment, attempt });
                 None
             }
-            Err(stop) => self.refuse(&stop),
+            Err(stop) => {
+                self.ahead.let_go();
+                self.refuse(&stop)
+            }
         }
     }
 
