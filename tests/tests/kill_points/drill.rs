@@ -176,12 +176,17 @@ impl<'a> Drill<'a> {
         Ok(())
     }
 
+    /// Checks that there is no container that was not there before the round.
+    pub fn nothing_created(&self, round: &Round) -> Result<()> {
+        let all = self.vm.engine.containers(self.vm.app.as_str())?;
+        let new: Vec<_> = all.iter().filter(|container| !round.before.contains(&container.id)).collect();
+        ensure!(new.is_empty(), "it was created: {new:?}");
+        Ok(())
+    }
+
     /// Whether the agent has nothing left to do, so that the next round begins from the same state as this one.
     fn at_rest(&self) -> Result<()> {
-        let path = self.vm.layout().ledger(&self.vm.app);
-        let text = std::fs::read_to_string(&path)?;
-        let last: Value = serde_json::from_str(text.lines().last().context("the ledger is empty")?)?;
-        let state = &last["state"];
+        let state = remembered(self.vm)?;
         ensure!(state["phase"]["phase"] == "idle" && state["to_remove"] == Value::Array(Vec::new()), "{state}");
         // It answers between its steps only: what follows the ledger's last line is done.
         self.vm.status()?;
@@ -189,6 +194,19 @@ impl<'a> Drill<'a> {
         ensure!(left.is_empty(), "temporary files are left: {left:?}");
         Ok(())
     }
+}
+
+/// The phase that the ledger says last.
+pub fn phase(vm: &Vm) -> Result<String> {
+    Ok(remembered(vm)?["phase"]["phase"].as_str().context("no phase")?.to_owned())
+}
+
+fn remembered(vm: &Vm) -> Result<Value> {
+    let text = std::fs::read_to_string(vm.layout().ledger(&vm.app))?;
+    // A line that is being written is not remembered yet.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let mut last: Value = serde_json::from_str(whole.lines().last().context("the ledger is empty")?)?;
+    Ok(last["state"].take())
 }
 
 fn temporaries(directory: &std::path::Path) -> Result<Vec<std::path::PathBuf>> {

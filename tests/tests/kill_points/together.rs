@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use landfall_core::protocol::{HistoryEntry, HistoryEvent};
 use landfall_tests::suite::on_a_vm;
 use landfall_tests::vm::{Published, ROLLOUT, Vm};
-use landfall_tests::wait::{closely, eventually};
+use landfall_tests::wait::eventually;
 
-use crate::compose::{compose_of, kill_alive};
+use crate::compose::{kill_alive, started, told};
 
 const PROBATION: Duration = Duration::from_secs(10);
 const REPLICAS: usize = 2;
@@ -49,7 +49,8 @@ fn killed_within_probation(vm: &mut Vm) -> Result<HistoryEntry> {
         let first = vm.publish_version(&format!("v{attempt}a"), &[])?;
         let live = vm.live(&first)?;
         let second = vm.publish_version(&format!("v{attempt}b"), &[])?;
-        let child = closely(ROLLOUT, "Compose is started", || compose_of(vm.agent_id()?))?;
+        let child = started(vm)?;
+        told(vm, "probation")?;
         if kill_alive(child)? {
             return Ok(live);
         }
