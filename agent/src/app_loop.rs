@@ -3,6 +3,7 @@
 //! a deadline; preflight runs beside the loop, so that supervision never stops for a slow pull.
 
 mod mail;
+mod starts;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ use crate::runtime::Runtime;
 use crate::shared::{AppView, AskedStart, Mail, Shared};
 use crate::startups;
 use crate::state::{AppState, Phase};
-use crate::{create, damage, live_files, outcome, preparation, report};
+use crate::{create, damage, live_files, preparation, report};
 
 /// Between looks at an Engine that does not answer, and between calls of a Compose that fails.
 const AGAIN: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
@@ -254,47 +255,6 @@ impl AppLoop {
             Step::Stop { .. } | Step::Rename { .. } => {}
         }
         Ok(())
-    }
-
-    /// Where nothing rolls, starts do not wait for each other: the answer comes as mail.
-    fn start_beside(&mut self, step: Step, start: AskedStart) {
-        self.runtime.start_asked(&start.id);
-        let engine = self.shared.engine.clone();
-        let mailbox = self.shared.mailboxes.borrow().get(&self.app).cloned();
-        tokio::task::spawn_local(async move {
-            let refused = engine.execute(&step).await.err().map(|error| format!("{error:#}"));
-            // A loop that is gone needs no mail.
-            let _ = mailbox.map(|mailbox| mailbox.send(Mail::Started(start, refused)));
-        });
-    }
-
-    fn start_answered(&mut self, start: &AskedStart, refused: Option<String>) {
-        let AskedStart { id, service, fresh } = start;
-        self.look.touch(id.clone());
-        if let Some(why) = &refused {
-            tracing::warn!(LANDFALL_APP = %self.app, LANDFALL_SERVICE = %service, "`{service}` cannot be started, trying again: {why}");
-        } else if let Err(error) = self.was_started(id, service, *fresh) {
-            tracing::warn!(LANDFALL_APP = %self.app, "cannot write the history: {error:#}");
-        }
-        self.runtime.start_answered(id, refused, now());
-    }
-
-    fn was_started(&mut self, id: &str, service: &str, fresh: bool) -> Result<()> {
-        report::started(&self.app, service, id, fresh);
-        let again = !fresh && outage::at_rest(&self.state);
-        if again && self.outages.started(id, service) {
-            self.chronicle.restarted(self.state.live.as_ref().map(|g| &g.deployment), service)?;
-        }
-        Ok(())
-    }
-
-    /// In a rollout a container that cannot be started ends it; else it is tried again with back-off.
-    async fn start_failed(&mut self, service: &str, id: &str, reason: &str) -> Result<()> {
-        let next = outcome::start_failed(&self.state, service, id, reason);
-        match next {
-            Some((state, note)) => self.move_to(state, Some(note)).await,
-            None => anyhow::bail!("`{service}` {reason}"),
-        }
     }
 
     /// Has Compose create containers beside those that serve, and learns which they are.

@@ -119,7 +119,7 @@ mod tests {
         });
         for text in [compose_text(&plain), compose_line(&plain)] {
             let back: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-            assert_eq!(back, [plain.clone()], "{text}");
+            assert_eq!(back, std::slice::from_ref(&plain), "{text}");
         }
     }
 
