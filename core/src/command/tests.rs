@@ -57,11 +57,11 @@ async fn what_was_started_ahead_waits_for_what_it_reads() {
     let (give, given) = oneshot::channel();
     let patience = Duration::from_secs(20);
     let waits = shell("cat; echo end >&2; exit 3").run_ahead(given, patience);
-    let gives = async {
+    let later = async {
         tokio::task::yield_now().await;
         give.send(b"late".to_vec()).unwrap();
     };
-    let (output, ()) = tokio::join!(waits, gives);
+    let (output, ()) = tokio::join!(waits, later);
     let output = output.unwrap();
     assert_eq!((output.code, output.stdout.as_slice(), output.stderr.trim()), (3, &b"late"[..], "end"));
 }
