@@ -69,9 +69,7 @@ fn take(shared: &Shared, before: &Slots, derived: Derived) {
             let _ = mailbox.send(Mail::End(why));
         }
     }
-    for problem in problems.iter().filter(|problem| !shared.preview_problems.borrow().contains(problem)) {
-        tracing::warn!("{problem}");
-    }
+    // For `status`; the watcher has told them to the journal.
     shared.preview_problems.replace(problems);
     shared.previews.replace(slots);
     if **shared.settings.borrow() != settings {

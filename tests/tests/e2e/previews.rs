@@ -48,8 +48,8 @@ fn previews_come_and_go_with_their_tags() {
         // A tag that is missing is not gone; a day later it is, with all that its preview had.
         vm.registry.delete(&repository(vm), "pr-1")?;
         eventually(SOON, "the tag is missed", || {
-            let missing = previews(vm)?.tags.get("pr-1").context("it is gone")?.missing_ms;
-            ensure!(missing > 0, "not yet");
+            let reason = vm.status_of(&one)?.reason.context("no reason")?;
+            ensure!(reason.contains("has no `"), "{reason}");
             Ok(())
         })?;
         served(first, "one-again")?;
