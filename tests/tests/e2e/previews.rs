@@ -94,8 +94,38 @@ fn the_sixth_preview_is_refused_with_the_numbers_and_has_its_turn() {
         })?;
         let other = tags.iter().find(|tag| **tag != refused).context("there is one")?;
         vm.registry.delete(&repository(vm), other)?;
+        // Nobody is there when it goes: what is to end is found at the start.
+        vm.kill_agent()?;
         a_day_later(vm, other)?;
+        eventually(SOON, "the tag is gone", || {
+            ensure!(!previews(vm)?.tags.contains_key(other), "not yet");
+            Ok(())
+        })?;
+        vm.start_agent()?;
         eventually(ROLLOUT, "it has its turn", || vm.engine.serving(app(vm, &refused)?.as_str(), "api").map(drop))
+    });
+}
+
+#[test]
+fn image_tags_have_previews_of_a_file_on_the_vm() {
+    on_a_vm("preview-tags", |vm| {
+        let first = ports::free_range(2)?;
+        let file = vm.layout().host_compose(&vm.app);
+        std::fs::create_dir_all(file.parent().context("no parent")?)?;
+        std::fs::write(
+            &file,
+            COMPOSE.replace("REGISTRY", vm.registry.address()).replace("VERSION", "${LANDFALL_TAG}"),
+        )?;
+        let mut entry = entry(vm, "sample/api", first, 2);
+        entry["source"] = json!("tags");
+        vm.write_settings(&json!({ "previews": { vm.app.as_str(): entry } }).to_string())?;
+        push(vm, "pr-7", "seven")?;
+        served(first, "seven")?;
+        push(vm, "pr-8", "eight")?;
+        served(first + 1, "eight")?;
+        push(vm, "pr-7", "seven-again")?;
+        served(first, "seven-again")?;
+        served(first + 1, "eight")
     });
 }
 
@@ -109,32 +139,41 @@ fn app(vm: &Vm, tag: &str) -> Result<AppName> {
 }
 
 fn configure(vm: &Vm, first: u16, count: u16, host: &Value) -> Result<()> {
-    let entry = json!({
-        "channel": format!("{}/{}:pr-*", vm.registry.address(), repository(vm)),
+    let previews = json!({ vm.app.as_str(): entry(vm, &repository(vm), first, count) });
+    vm.write_settings(&json!({ "host": host, "previews": previews }).to_string())
+}
+
+fn entry(vm: &Vm, repository: &str, first: u16, count: u16) -> Value {
+    json!({
+        "channel": format!("{}/{repository}:pr-*", vm.registry.address()),
         "poll": "250ms",
         "ports": format!("{first}-{}", first + count - 1),
         "caps": { "memory": "32M" },
-    });
-    vm.write_settings(&json!({ "host": host, "previews": { vm.app.as_str(): entry } }).to_string())
+    })
 }
 
 /// As CI does for a pull request.
 fn publish(vm: &Vm, tag: &str, version: &str) -> Result<()> {
-    let image = Image {
-        repository: "sample/api",
-        tag: version,
-        command: &["api"],
-        environment: &[("VERSION", version)],
-        owner: vm.app.as_str(),
-        ..Image::default()
-    };
-    images::push(&vm.registry, &image)?;
+    push(vm, version, version)?;
     let file = vm.project.compose_file();
     std::fs::write(&file, COMPOSE.replace("REGISTRY", vm.registry.address()).replace("VERSION", version))?;
     let channel = format!("{}/{}:{tag}", vm.registry.address(), repository(vm));
     let ran = vm.landfall(&["publish", &channel, "--file", file.to_str().context("the path is no text")?])?;
     ensure!(ran.code == 0, "{ran:?}");
     Ok(())
+}
+
+/// Pushes an image, and nothing else.
+fn push(vm: &Vm, tag: &str, version: &str) -> Result<()> {
+    let image = Image {
+        repository: "sample/api",
+        tag,
+        command: &["api"],
+        environment: &[("VERSION", version)],
+        owner: vm.app.as_str(),
+        ..Image::default()
+    };
+    images::push(&vm.registry, &image).map(drop)
 }
 
 fn served(port: u16, version: &str) -> Result<()> {
