@@ -69,6 +69,7 @@ pub async fn run(layout: Layout) -> Result<()> {
         probation,
         views: RefCell::new(BTreeMap::new()),
         changed: Notify::new(),
+        ended: Notify::new(),
         mailboxes: RefCell::new(BTreeMap::new()),
     });
     shared.previews.replace(preview_watch::remembered(&shared));
@@ -94,6 +95,7 @@ pub async fn run(layout: Layout) -> Result<()> {
         daemon.status(&summary(&shared));
         tokio::select! {
             () = &mut stop => break,
+            () = shared.ended.notified() => {}
             () = tokio::time::sleep(BEAT) => {}
         }
     }

@@ -330,6 +330,7 @@ impl AppLoop {
         self.shared.mailboxes.borrow_mut().remove(&self.app);
         self.shared.views.borrow_mut().remove(&self.app);
         self.shared.changed.notify_one();
+        self.shared.ended.notify_one();
         self.forgotten = true;
         Ok(())
     }

@@ -56,6 +56,8 @@ pub struct Shared {
     pub views: RefCell<BTreeMap<AppName, AppView>>,
     /// Told when something that `status` shows may have changed.
     pub changed: Notify,
+    /// Told when an app's life is over: what it had is free.
+    pub ended: Notify,
     /// How to reach each app's loop.
     pub mailboxes: RefCell<BTreeMap<AppName, mpsc::UnboundedSender<Mail>>>,
 }

@@ -60,7 +60,7 @@ fn every_point(drill: &mut Drill<'_>, course: Course) -> Result<()> {
 }
 
 /// Each point once; a request to the Engine once unsent, and once sent and not answered.
-fn targets(points: &[Point]) -> Vec<Target> {
+pub(crate) fn targets(points: &[Point]) -> Vec<Target> {
     let mut targets = Vec::new();
     for (index, point) in points.iter().enumerate() {
         let occurrence = 1 + points[..index].iter().filter(|earlier| *earlier == point).count();

@@ -7,4 +7,5 @@
 mod agent;
 mod compose;
 mod drill;
+mod ending;
 mod together;
