@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use landfall_core::config::{Channel, Previews};
 use landfall_core::contract::PreviewsFile;
-use landfall_core::ids::{AppName, Digest};
+use landfall_core::ids::AppName;
 use landfall_core::journal::event;
 use landfall_core::layout::Layout;
 use landfall_core::publish;
@@ -48,12 +48,15 @@ pub struct Lister {
     board: Board,
     schedule: Schedule,
     written: Option<(PreviewsFile, Instant)>,
-    /// What was found garbled is left alone until the registry has listed.
-    waits_for_a_listing: bool,
+    /// Without a file it is not known which tags had an app: nothing is written before all tags were looked at, since a tag that
+    /// is not in the file loses its app.
+    knows_all: bool,
     /// Changes that are not on disk yet.
     untold: Vec<Change>,
     /// Whether it was told that tags wait.
     told_of_waiting: bool,
+    /// Tags of which it was told that they cannot be looked at.
+    told_of: BTreeSet<String>,
 }
 
 impl Lister {
@@ -66,10 +69,11 @@ impl Lister {
             layout: layout.clone(),
             registries: Arc::clone(registries),
             board: board.clone(),
+            knows_all: opened.written.is_some(),
             written: opened.written.map(|file| (file, Instant::now())),
-            waits_for_a_listing: opened.was_garbled,
             untold: Vec::new(),
             told_of_waiting: false,
+            told_of: BTreeSet::new(),
         }
     }
 
@@ -98,24 +102,28 @@ impl Lister {
             self.entry.heard(&tag, published);
         }
         let listed = self.registries.tags(&self.entry.settings().channel).await?;
-        self.waits_for_a_listing = false;
         let mut round = self.entry.listed(listed, Timestamp::now());
         let mut asked = Ok(());
         while let Some(ask) = self.entry.ask(&round, Timestamp::now()) {
-            match self.ask(&ask).await {
-                Ok(answer) => {
-                    if let Some(change) = self.entry.answer(&mut round, &ask, answer, Timestamp::now()) {
-                        self.untold.push(change);
-                        // At once: among many tags the first need not wait for the last.
-                        let _ = self.show(apps, news);
-                    }
+            let change = match self.ask(&ask).await {
+                Ok(answer) => self.entry.answer(&mut round, &ask, answer, Timestamp::now()),
+                Err(error @ AskError::Wrong { .. }) => {
+                    self.tell_wrong(&ask.tag, &error);
+                    self.entry.skip(&mut round, &ask);
+                    None
                 }
                 Err(error) => {
                     asked = Err(error);
                     break;
                 }
+            };
+            if let Some(change) = change {
+                self.untold.push(change);
+                // At once: among many tags the first need not wait for the last. An error is met again when the round is settled.
+                let _ = self.show(apps, news);
             }
         }
+        self.knows_all |= asked.is_ok();
         let waiting = self.entry.waiting(&round);
         if let Some(why) = waiting.as_ref().filter(|_| !self.told_of_waiting) {
             tracing::warn!(entry = %self.name, "not every tag has a preview: {why}");
@@ -127,16 +135,19 @@ impl Lister {
 
     async fn ask(&self, ask: &Ask) -> Result<Answer, AskError> {
         let channel = self.entry.settings().channel.channel(&ask.tag);
+        let digest = async || self.registries.digest(&channel).await.map(|digest| Answer::At(digest, None));
         let answer = if ask.why.needs_manifest() {
-            let manifest = self.registries.manifest(&channel, None).await;
-            manifest.map(|(digest, bytes)| Answer::At(digest, previews::of_manifest(&bytes, Timestamp::now())))
+            match self.registries.manifest(&channel, None).await {
+                Ok((digest, bytes)) => Ok(Answer::At(digest, previews::of_manifest(&bytes, Timestamp::now()))),
+                // What is wrong with it is the word of whoever follows it.
+                Err(AskError::Wrong { .. }) => digest().await,
+                Err(error) => Err(error),
+            }
         } else {
-            self.registries.digest(&channel).await.map(|digest| Answer::At(digest, None))
+            digest().await
         };
         match answer {
             Err(AskError::NotFound { .. }) => Ok(Answer::NotThere),
-            // It is there, and whoever follows it says what is wrong with it.
-            Err(AskError::Wrong { .. }) => Ok(Answer::At(Digest::of(b"wrong"), None)),
             other => other,
         }
     }
@@ -146,6 +157,8 @@ impl Lister {
         let chance = RandomState::new().build_hasher().finish();
         let (problem, delay) = match asked {
             Ok(()) => (None, self.schedule.answered(chance)),
+            // The first publication is awaited as eagerly as any other.
+            Err(error @ AskError::NotFound { .. }) => (Some(chain(&error)), self.schedule.answered(chance)),
             Err(error) => (Some(chain(&error)), self.schedule.failed(error.retry_after(), chance)),
         };
         if problem.is_some() {
@@ -162,6 +175,9 @@ impl Lister {
 
     /// Writes the file where it changed, and only then tells of the change: a kill in between is told of by the file.
     fn show(&mut self, apps: &watch::Sender<Apps>, news: &Notify) -> io::Result<()> {
+        if !self.knows_all {
+            return Ok(());
+        }
         self.write()?;
         for change in std::mem::take(&mut self.untold) {
             tell_of(&self.name, &change, self.entry.settings());
@@ -182,7 +198,7 @@ impl Lister {
         let (path, file) = (self.layout.previews(&self.name), self.entry.file());
         let before = self.written.as_ref().map(|(file, _)| file);
         let is_fresh = self.written.as_ref().is_some_and(|(_, at)| at.elapsed() < REFRESH);
-        if self.waits_for_a_listing || before == Some(file) {
+        if before == Some(file) {
             return Ok(());
         }
         if before.map(acted_on) != Some(acted_on(file)) {
@@ -194,6 +210,13 @@ impl Lister {
         }
         self.written = Some((file.clone(), Instant::now()));
         Ok(())
+    }
+
+    /// One journal entry per tag.
+    fn tell_wrong(&mut self, tag: &str, error: &AskError) {
+        if self.told_of.insert(tag.to_owned()) {
+            tracing::warn!(entry = %self.name, "tag `{tag}` cannot be looked at and is asked again now and then: {}", chain(error));
+        }
     }
 
     /// One journal entry per change, not per listing.

@@ -165,7 +165,7 @@ impl Entry {
         }
         self.lacked = Some((now, lacked));
         self.hollow.retain(|tag| tags.contains(tag));
-        self.file.listed_at = Some(published::text(now));
+        (self.file.listed_at, self.file.problem) = (Some(published::text(now)), None);
         Round::of(tags)
     }
 

@@ -51,7 +51,7 @@ pub async fn run(layout: Layout, mut daemon: Daemon) -> anyhow::Result<()> {
         watcher.wake(&wanted.raised(watcher.followed.keys()));
         if Instant::now() >= clean_at {
             watcher.end_unnamed();
-            if let Err(error) = clean::clean(&layout, SystemTime::now()) {
+            if let Err(error) = clean::clean(&layout, SystemTime::now(), |app| watcher.may_follow(app)) {
                 tracing::warn!("cannot remove old releases: {error}; check `{}`", layout.watcher().display());
             }
             clean_at = Instant::now() + CLEAN_EVERY;
@@ -272,6 +272,11 @@ impl Watcher {
                 tracing::warn!(LANDFALL_APP = %app, "cannot remove `{}`: {error}; remove it", path.display());
             }
         }
+    }
+
+    /// Whether an app is followed, or may be: without settings nobody knows.
+    fn may_follow(&self, app: &AppName) -> bool {
+        self.settings.is_none() || self.followed.contains_key(app)
     }
 
     /// Ends previews whose entry is not in the settings any more and whose time is over.

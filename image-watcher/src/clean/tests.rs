@@ -16,13 +16,14 @@ struct Vm {
     root: tempfile::TempDir,
     layout: Layout,
     app: AppName,
+    is_followed: bool,
 }
 
 impl Vm {
     /// Three releases, each with a file of its own and one in common; the channel shows `c`.
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let vm = Self { layout: Layout::new(root.path()), app: "web".parse().unwrap(), root };
+        let vm = Self { layout: Layout::new(root.path()), app: "web".parse().unwrap(), is_followed: true, root };
         for name in ["a", "b", "c"] {
             let content = [name, "common"].map(|text| {
                 let digest = Digest::of(text.as_bytes());
@@ -71,7 +72,7 @@ impl Vm {
     }
 
     fn clean_after(&self, age: Duration) -> String {
-        clean(&self.layout, SystemTime::now() + age).unwrap();
+        clean(&self.layout, SystemTime::now() + age, |_| self.is_followed).unwrap();
         let releases = ["a", "b", "c"].into_iter().filter(|name| self.layout.release(&self.app, &id(name)).exists());
         let files = ["a", "b", "c", "common"]
             .into_iter()
@@ -115,4 +116,21 @@ fn a_record_that_cannot_be_read_keeps_all_files() {
     let record = vm.layout.release(&vm.app, &id("a")).join("release.json");
     std::fs::remove_file(&record).unwrap();
     assert_eq!(vm.clean_after(OLD), "a c | a b c common");
+}
+
+#[test]
+fn of_an_app_that_has_ended_nothing_is_left() {
+    let mut vm = Vm::new();
+    vm.want(&[]);
+    vm.is_followed = false;
+    assert_eq!(vm.clean_after(OLD), "c | c common", "the channel file names one");
+    std::fs::remove_file(vm.layout.channel(&vm.app)).unwrap();
+    assert_eq!(vm.clean_after(OLD), "c | c common", "the agent may still need it");
+    std::fs::remove_file(vm.layout.wanted(&vm.app)).unwrap();
+    vm.is_followed = true;
+    assert_eq!(vm.clean_after(OLD), "c | c common", "its next release may be this");
+    vm.is_followed = false;
+    assert_eq!(vm.clean_after(Duration::ZERO), "c | c common", "it is young");
+    assert_eq!(vm.clean_after(OLD), " | ");
+    assert!(!vm.layout.releases(&vm.app).exists());
 }

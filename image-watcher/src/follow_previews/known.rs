@@ -22,8 +22,6 @@ pub struct Opened {
     pub entry: Entry,
     /// The file as it is on disk.
     pub written: Option<PreviewsFile>,
-    /// It is there and cannot be read.
-    pub was_garbled: bool,
     /// Apps that have a channel file and do not live: a kill came before it was removed.
     pub leftovers: BTreeSet<AppName>,
 }
@@ -31,17 +29,17 @@ pub struct Opened {
 /// Reads what is known of an entry; none where a newer program wrote it.
 pub fn open(layout: &Layout, name: &AppName, settings: &Previews) -> Option<Opened> {
     let path = layout.previews(name);
-    let (written, was_garbled) = match contract::read::<PreviewsFile>(&path) {
-        Read::Found(file) if file.entry == *name => (Some(file), false),
+    let written = match contract::read::<PreviewsFile>(&path) {
+        Read::Found(file) if file.entry == *name => Some(file),
         Read::Found(file) => {
             let why = format!("it is of entry `{}`", file.entry);
             tracing::warn!(entry = %name, "`{}` cannot be used and is made anew from the registry: {why}", path.display());
-            (None, true)
+            None
         }
-        Read::Absent => (None, false),
+        Read::Absent => None,
         Read::Garbled(why) => {
             tracing::warn!(entry = %name, "the file of the previews cannot be read and is made anew from the registry: {why}");
-            (None, true)
+            None
         }
         Read::NewerFormat(format) => {
             tracing::warn!(entry = %name, "`{}` has format {format}, and this version reads {}; its previews are left as they are: upgrade Landfall on this machine", path.display(), contract::FORMAT);
@@ -55,7 +53,7 @@ pub fn open(layout: &Layout, name: &AppName, settings: &Previews) -> Option<Open
     let entry = Entry::new(name, settings, written.clone(), remembered, now);
     let living = entry.living();
     let leftovers = files.into_values().map(|file| file.app).filter(|app| !living.contains(app)).collect();
-    Some(Opened { entry, written, was_garbled, leftovers })
+    Some(Opened { entry, written, leftovers })
 }
 
 /// When something was published last at each tag that is followed, by its channel file.

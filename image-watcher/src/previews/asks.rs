@@ -89,12 +89,8 @@ impl Entry {
 
     /// What an answer means.
     pub fn answer(&mut self, round: &mut Round, ask: &Ask, answer: Answer, now: Timestamp) -> Option<Change> {
+        self.note_asked(round, ask);
         let tag = &ask.tag;
-        round.asked.insert(tag.clone());
-        if self.hollow.contains(tag) || ask.why == Why::Wake {
-            round.turn_is_over = true;
-            self.turn = Some(tag.clone());
-        }
         match (ask.why, answer) {
             (Why::New, Answer::NotThere) => {
                 self.hollow.insert(tag.clone());
@@ -112,6 +108,22 @@ impl Entry {
                 self.file.tags.get_mut(tag)?.missing_ms = 0;
                 None
             }
+        }
+    }
+
+    /// The answer for a tag is no answer, and others are to be asked: this one again in its turn.
+    pub fn skip(&mut self, round: &mut Round, ask: &Ask) {
+        self.note_asked(round, ask);
+        if ask.why == Why::New {
+            self.hollow.insert(ask.tag.clone());
+        }
+    }
+
+    fn note_asked(&mut self, round: &mut Round, ask: &Ask) {
+        round.asked.insert(ask.tag.clone());
+        if self.hollow.contains(&ask.tag) || ask.why == Why::Wake {
+            round.turn_is_over = true;
+            self.turn = Some(ask.tag.clone());
         }
     }
 

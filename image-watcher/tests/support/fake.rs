@@ -161,6 +161,11 @@ impl Fake {
         self.state.lock().unwrap().requests.clone()
     }
 
+    /// How many requests there were that begin so.
+    pub fn count(&self, begin: &str) -> usize {
+        self.state.lock().unwrap().requests.iter().filter(|(_, what)| what.starts_with(begin)).count()
+    }
+
     pub fn connections(&self) -> usize {
         self.state.lock().unwrap().connections
     }
