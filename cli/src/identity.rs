@@ -37,10 +37,7 @@ pub fn of_manifest(manifest: &Value, contents: &[Vec<u8>]) -> Option<ReleaseId> 
         return of_pointer(layers.next()?.1);
     }
     let lines = layers.map(|(layer, _)| line(layer)).collect::<Option<Vec<Line>>>()?;
-    let (mut files, mut ordered): (Vec<Line>, Vec<Line>) = lines.into_iter().partition(|line| line.kind == "file");
-    files.sort_by(|a, b| a.title.cmp(&b.title));
-    ordered.append(&mut files);
-    Some(release_id_of_bundle(&ordered.iter().map(Line::counted).collect::<Vec<_>>()))
+    Some(release_id_of_bundle(&lines.iter().map(Line::counted).collect::<Vec<_>>()))
 }
 
 fn line(layer: &Value) -> Option<Line> {

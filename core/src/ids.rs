@@ -163,9 +163,12 @@ pub struct LayerLine<'a> {
     pub digest: &'a Digest,
 }
 
-/// The identity of a bundle. `layers`: compose, extends and env layers in manifest order, then file layers sorted by title.
+/// The identity of a bundle, by its layers in manifest order. File layers count last and by title: their order says nothing.
 pub fn release_id_of_bundle(layers: &[LayerLine<'_>]) -> ReleaseId {
-    let lines = layers.iter().map(|l| format!("{} {} {} {}", l.kind, l.mode, l.title, l.digest.hex()));
+    let (mut files, ordered): (Vec<_>, Vec<_>) = layers.iter().partition(|layer| layer.kind == "file");
+    files.sort_by_key(|layer| layer.title);
+    let lines =
+        ordered.into_iter().chain(files).map(|l| format!("{} {} {} {}", l.kind, l.mode, l.title, l.digest.hex()));
     ReleaseId(identity("landfall-release-v1", lines))
 }
 
@@ -228,6 +231,18 @@ mod tests {
         let deployment = deployment_id(&release, vec!["var B=2".into(), "var A=1".into()]);
         let by_hand = format!("landfall-deployment-v1\nrelease {release}\nvar A=1\nvar B=2\n");
         assert_eq!(deployment.as_str(), sha256_hex(by_hand.as_bytes()));
+    }
+
+    #[test]
+    fn the_order_of_files_is_not_in_the_identity_and_that_of_documents_is() {
+        let digest = Digest::of(b"");
+        let id = |layers: [(&str, &str); 4]| {
+            let line = |(kind, title)| LayerLine { kind, mode: "0644", title, digest: &digest };
+            release_id_of_bundle(&layers.map(line))
+        };
+        let one = id([("compose", "b"), ("env", "a"), ("file", "c"), ("file", "d")]);
+        assert_eq!(one, id([("file", "d"), ("compose", "b"), ("file", "c"), ("env", "a")]));
+        assert_ne!(one, id([("env", "a"), ("compose", "b"), ("file", "c"), ("file", "d")]));
     }
 
     #[test]

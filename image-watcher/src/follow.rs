@@ -217,6 +217,8 @@ impl Follower {
     fn settle(&mut self, polled: Result<Polled, NotTaken>) -> Duration {
         let chance = RandomState::new().build_hasher().finish();
         let forgotten = matches!(polled, Err(NotTaken::Memory(_)));
+        // A preview's tag goes when its pull request is closed: that is in the file, and nobody's trouble.
+        let is_quiet = self.settings.preview.is_some() && matches!(polled, Ok(Polled::NothingThere(_)));
         let (problem, is_good, delay) = match polled {
             Ok(Polled::Unchanged) => (self.standing_refusal(), true, self.schedule.answered(chance)),
             Ok(Polled::Taken) => (None, true, self.schedule.answered(chance)),
@@ -240,7 +242,7 @@ impl Follower {
             (false, false) => Tone::Unreachable,
             (false, true) => Tone::Forgotten,
         };
-        self.tell(unwritten.or(problem).as_ref(), tone);
+        self.tell(unwritten.or(problem.filter(|_| !is_quiet)).as_ref(), tone);
         delay
     }
 

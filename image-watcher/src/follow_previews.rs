@@ -102,6 +102,7 @@ impl Lister {
             self.entry.heard(&tag, published);
         }
         let listed = self.registries.tags(&self.entry.settings().channel).await?;
+        self.told_of.retain(|tag| listed.contains(tag));
         let mut round = self.entry.listed(listed, Timestamp::now());
         let mut asked = Ok(());
         while let Some(ask) = self.entry.ask(&round, Timestamp::now()) {

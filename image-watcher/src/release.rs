@@ -130,26 +130,18 @@ pub fn identity(artifact: &Artifact) -> Option<ReleaseId> {
 }
 
 fn identity_of_bundle(layers: &[Layer]) -> ReleaseId {
-    let mut lines = Vec::with_capacity(layers.len());
-    let mut files = Vec::new();
-    for layer in layers {
-        let digest = &layer.blob.digest;
-        let line = |kind, title| LayerLine { kind, mode: "0644", title, digest };
-        match &layer.role {
-            Role::Compose(name) => lines.push(line("compose", name)),
-            Role::Extends(title) => lines.push(line("extends", title.as_str())),
-            Role::Env(title) => lines.push(line("env", title.as_str())),
-            Role::File { title, executable } => {
-                files.push(LayerLine {
-                    mode: if *executable { "0755" } else { "0644" },
-                    ..line("file", title.as_str())
-                });
-            }
-        }
-    }
-    files.sort_by_key(|line| line.title);
-    lines.append(&mut files);
-    release_id_of_bundle(&lines)
+    let counted = |layer| -> LayerLine<'_> {
+        let layer: &Layer = layer;
+        let (kind, mode, title) = match &layer.role {
+            Role::Compose(name) => ("compose", "0644", name.as_str()),
+            Role::Extends(title) => ("extends", "0644", title.as_str()),
+            Role::Env(title) => ("env", "0644", title.as_str()),
+            Role::File { title, executable: false } => ("file", "0644", title.as_str()),
+            Role::File { title, executable: true } => ("file", "0755", title.as_str()),
+        };
+        LayerLine { kind, mode, title, digest: &layer.blob.digest }
+    };
+    release_id_of_bundle(&layers.iter().map(counted).collect::<Vec<_>>())
 }
 
 struct Pointer {

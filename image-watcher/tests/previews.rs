@@ -64,9 +64,10 @@ fn a_tag_that_is_deleted_is_missing_and_after_a_day_gone() {
     vm.start();
     let listed = |vm: &Vm| vm.previews().unwrap().listed_at;
     let before = listed(&vm);
-    // Its step is on disk within the minute in which nobody acts on it, or when the watcher is asked for more.
     wait_for("a few listings", || (fake.count("GET /v2/deploy/tags/list") > 5).then_some(()));
     vm.wait_for_tags(&["pr-1", "pr-2"]);
+    vm.wait_for_problem("publish a release there");
+    assert!(!vm.log().contains("nothing new is taken"), "a pull request that is closed is no trouble: {}", vm.log());
     vm.kill();
     assert!(vm.channel().is_some(), "it is missing, not gone");
     // As after a day of listings without it.
@@ -136,6 +137,23 @@ fn a_preview_ends_when_its_time_is_over_and_a_push_wakes_it() {
     let next = fake.serve_at("pr-1", &bundle("1b"));
     vm.wait_for_digest(&next);
     vm.wait_for_tags(&["pr-1", "pr-2"]);
+}
+
+/// As a kill between the two writes leaves it.
+#[test]
+fn a_channel_file_of_a_preview_that_ended_is_removed_at_the_next_start() {
+    let (fake, mut vm) = machine("ttl: 24h", |file| {
+        file.tags.remove("pr-1");
+    });
+    fake.says("tags/list", Says::status(500));
+    let other = vm.layout.channel(&"web-pr-9".parse().unwrap());
+    fs::write(&other, "{").unwrap();
+    assert!(vm.channel().is_some());
+    vm.start();
+    wait_for("the channel file to go", || vm.channel().is_none().then_some(()));
+    assert!(other.exists(), "nobody knows whose that is");
+    let lives = vm.layout.channel(&"web-pr-2".parse().unwrap());
+    wait_for("the channel file of one that lives", || lives.exists().then_some(()));
 }
 
 #[test]

@@ -101,3 +101,20 @@ impl AskError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_depends_on_what_was_asked_for() {
+        let error = |next| AskError::NotFound { registry: "r".into(), what: "x".into(), next };
+        for (error, wanted) in [
+            (error(Next::Publish), "`r` has no x; publish a release there, or correct `channel` in landfall.yaml"),
+            (error(Next::Publish).of_image(), "`r` has no x; push that image, or correct `channel` in"),
+            (error(Next::PublishAgain).of_image(), "`r` has no x; it was published and is not whole there any more"),
+        ] {
+            assert!(error.to_string().starts_with(wanted), "{error}");
+        }
+    }
+}
