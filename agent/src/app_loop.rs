@@ -260,6 +260,8 @@ impl AppLoop {
     /// Has Compose create containers beside those that serve, and learns which they are.
     async fn prepare(&mut self) -> Result<Option<Duration>> {
         let made = create::create(&self.shared, &self.app, &self.state, self.newest.ahead()).await;
+        // The events of what was created: so it is looked at once.
+        self.drain_mail();
         let seen = self.look.find_new(&self.shared.engine).await?.clone();
         let failure = match (made, preparation::prepared(&self.state, &seen)) {
             // A call that failed and still left everything there has done its work.

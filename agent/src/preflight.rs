@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::caps::HostContext;
 use crate::children::{self, Files, Question, ToFinalise, ToTranslate};
+use crate::engine::LocalImage;
 use crate::networks::LiveNetwork;
 use crate::shared::Shared;
 use crate::spec::Deployment;
@@ -103,30 +104,35 @@ async fn examine(
         host: settings.host.clone(),
     };
     let to_translate = ToTranslate { question: question.clone(), plugin: plugin.as_ref().clone() };
+    let mut here_early = BTreeMap::new();
     let translation = {
         let translation = children::translate(&to_translate);
         // What cannot be fetched now is asked for again below, and said there.
         let fetches = async {
             let early = if touch { children::images(&question).await } else { BTreeSet::new() };
-            join_all(early.iter().map(|image| shared.engine.pull(&settings, &app, image))).await
+            let images = join_all(early.iter().map(|image| shared.engine.pull(&settings, &app, image))).await;
+            early.into_iter().zip(images).filter_map(|(image, found)| Some((image, found.ok()?))).collect()
         };
         match select(pin!(translation), pin!(fetches)).await {
             Either::Left((translation, fetches)) => {
                 // A refusal lets go of the downloads.
                 if translation.result.is_ok() {
-                    fetches.await;
+                    here_early = fetches.await;
                 }
                 translation
             }
-            Either::Right((_, translation)) => translation.await,
+            Either::Right((images, translation)) => {
+                here_early = images;
+                translation.await
+            }
         }
     };
     warnings.extend(translation.warnings);
     let model = translation.result?;
     let fetches = model.images.into_iter().map(|reference| {
-        let (shared, app) = (&shared, &app);
+        let (shared, app, found) = (&shared, &app, here_early.remove(&reference));
         async move {
-            let facts = image_facts(shared, app, &reference, touch).await;
+            let facts = image_facts(shared, app, &reference, found, touch).await;
             facts.map_err(|error| unfetched(&reference, &error)).map(|facts| (reference, facts))
         }
     });
@@ -155,10 +161,19 @@ async fn examine(
     Ok(deployment)
 }
 
-async fn image_facts(shared: &Shared, app: &AppName, reference: &str, touch: bool) -> anyhow::Result<ImageFacts> {
+/// What is known of an image that was found beside the translation, or is found now.
+async fn image_facts(
+    shared: &Shared,
+    app: &AppName,
+    reference: &str,
+    found: Option<LocalImage>,
+    touch: bool,
+) -> anyhow::Result<ImageFacts> {
     let settings = shared.settings();
     let pinned = shared.engine.pin(&settings, reference).await?;
-    let volumes = if touch {
+    let volumes = if let Some(found) = found {
+        found.volumes
+    } else if touch {
         shared.engine.pull(&settings, app, &pinned).await?.volumes
     } else {
         shared.engine.local_image(&pinned).await?.map(|i| i.volumes).unwrap_or_default()
