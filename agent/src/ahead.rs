@@ -36,9 +36,10 @@ impl Ahead {
         Self { app, shared, waiting: None }
     }
 
-    /// Starts one in place of the one that waits. That it could not be started is told by the one that is started late.
-    pub fn begin(&mut self) {
-        self.waiting = Some(self.start());
+    /// Starts one in place of the one that waits, when preflight says that it has cores to spare. That it could not be started is
+    /// told by the one that is started late.
+    pub fn begin(&mut self, spare: oneshot::Receiver<()>) {
+        self.waiting = Some(self.start(Some(spare)));
     }
 
     /// There will be nothing to create.
@@ -53,14 +54,17 @@ impl Ahead {
         {
             return done;
         }
-        let late = self.start().finish(document).await;
+        let late = self.start(None).finish(document).await;
         late.unwrap_or_else(|| Err(anyhow!("Compose ended before it was told what to create; it is tried again")))
     }
 
-    fn start(&self) -> Waiting {
+    fn start(&self, spare: Option<oneshot::Receiver<()>>) -> Waiting {
         let (give, given) = oneshot::channel();
         let (app, shared) = (self.app.clone(), Rc::clone(&self.shared));
         let task = tokio::task::spawn_local(async move {
+            if let Some(spare) = spare {
+                spare.await?;
+            }
             let plugin = shared.plugin().await.map_err(anyhow::Error::msg)?;
             Ok(plugin.prepare(&app, &shared.layout.current(&app), given).await?)
         });

@@ -10,6 +10,7 @@ use futures_util::future::{Either, join_all, select, try_join_all};
 use landfall_core::config::{Ports, Preview};
 use landfall_core::ids::{AppName, ReleaseId};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::caps::HostContext;
 use crate::children::{self, Files, Question, ToFinalise, ToTranslate};
@@ -66,10 +67,16 @@ pub struct Examined {
     pub warnings: Vec<String>,
 }
 
-/// Takes a release through preflight. With `touch` images are pulled and files written; without, it is only a plan.
-pub async fn preflight(shared: Rc<Shared>, app: AppName, id: ReleaseId, touch: bool) -> Examined {
+/// Takes a release through preflight. For a rollout images are pulled and files written, and it is told when there are cores to
+/// spare; else it is only a plan.
+pub async fn preflight(
+    shared: Rc<Shared>,
+    app: AppName,
+    id: ReleaseId,
+    rollout: Option<oneshot::Sender<()>>,
+) -> Examined {
     let mut warnings = Vec::new();
-    let result = examine(shared, app, id, touch, &mut warnings).await;
+    let result = examine(shared, app, id, rollout, &mut warnings).await;
     Examined { result, warnings }
 }
 
@@ -77,9 +84,10 @@ async fn examine(
     shared: Rc<Shared>,
     app: AppName,
     id: ReleaseId,
-    touch: bool,
+    rollout: Option<oneshot::Sender<()>>,
     warnings: &mut Vec<String>,
 ) -> Result<Deployment, Stop> {
+    let touch = rollout.is_some();
     let settings = shared.settings();
     let app_settings = settings.apps.get(&app).ok_or_else(|| {
         Stop::Refused(format!("app `{app}` is no longer in landfall.yaml: put it back to release it again"))
@@ -113,15 +121,21 @@ async fn examine(
             let images = join_all(early.iter().map(|image| shared.engine.pull(&settings, &app, image))).await;
             early.into_iter().zip(images).filter_map(|(image, found)| Some((image, found.ok()?))).collect()
         };
+        let spare = || {
+            // Nobody may wait for it any more.
+            let _ = rollout.map(|spare| spare.send(()));
+        };
         match select(pin!(translation), pin!(fetches)).await {
             Either::Left((translation, fetches)) => {
                 // A refusal lets go of the downloads.
                 if translation.result.is_ok() {
+                    spare();
                     here_early = fetches.await;
                 }
                 translation
             }
             Either::Right((images, translation)) => {
+                spare();
                 here_early = images;
                 translation.await
             }

@@ -9,6 +9,7 @@ use landfall_core::backoff::Backoff;
 use landfall_core::contract::{self, ChannelFile, Read};
 use landfall_core::ids::{AppName, ReleaseId};
 use landfall_core::protocol::{HistoryEntry, HistoryEvent};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::ahead::Ahead;
@@ -164,7 +165,8 @@ impl ReleaseWatch {
         }
         let news = live != Some(release);
         let attempt = Attempt { began: now(), detected_at: channel.detected_at.clone(), sequence: channel.sequence };
-        let work = preflight::preflight(Rc::clone(&self.shared), self.app.clone(), release.clone(), true);
+        let (rollout, spare) = oneshot::channel();
+        let work = preflight::preflight(Rc::clone(&self.shared), self.app.clone(), release.clone(), Some(rollout));
         let mailbox = self.shared.mailboxes.borrow().get(&self.app).cloned();
         let task = tokio::task::spawn_local(async move {
             let result = work.await;
@@ -176,7 +178,7 @@ impl ReleaseWatch {
         self.preflight = Some((task, attempt));
         // What is live is examined for its settings, and what failed may fail again: nothing is likely to be created.
         if news && self.failures == 0 {
-            self.ahead.begin();
+            self.ahead.begin(spare);
         } else {
             self.ahead.let_go();
         }

@@ -135,7 +135,7 @@ async fn answer(shared: &Rc<Shared>, command: Command, uid: u32) -> Result<Vec<s
         Command::Plan { app, release } => {
             known(shared, &app)?;
             let id = find_release(shared, &app, release.as_deref())?;
-            let done = preflight::preflight(Rc::clone(shared), app.clone(), id, false).await;
+            let done = preflight::preflight(Rc::clone(shared), app.clone(), id, None).await;
             let warned = done.warnings.iter().fold(String::new(), |text, warning| text + "\nCompose warns: " + warning);
             let deployment = done.result.map_err(|stop| match stop {
                 preflight::Stop::Refused(why) => {
