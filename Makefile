@@ -47,6 +47,7 @@ release: toolchain
 test: docker build
 	@tools/install-compose-v5.sh
 	@tools/install-publishers.sh
+	@tools/install-azure-python.sh
 	cargo test --profile quick --workspace --no-fail-fast -- --test-threads 2
 
 # What depends on Compose. By name and of the whole workspace, so that nothing is compiled a second time with other features.

@@ -19,6 +19,7 @@
 //! | [`process`] | child processes with a log file |
 //! | [`counting_proxy`] | the bytes that a program sends and receives |
 //! | [`tracer`], [`points`] | a process killed at a chosen system call |
+//! | [`sandbox`] | Azure Key Vault and IMDS as they behave, told what to hold and what to break |
 //! | [`tour`], [`docker_restart`] | what `make try` shows |
 //! | [`mod@bench`] | the numbers of `make bench` |
 //! | [`suite`] | one test: its VM, its report on failure |
@@ -42,6 +43,7 @@ pub mod process;
 pub mod programs;
 pub mod project;
 pub mod registry;
+pub mod sandbox;
 pub mod suite;
 pub mod tour;
 pub mod tracer;
