@@ -58,6 +58,7 @@ pub async fn run(layout: Layout) -> Result<()> {
         written: RefCell::new(Rc::new(settings.clone())),
         settings: RefCell::new(Rc::new(settings)),
         previews: RefCell::default(),
+        ending: RefCell::default(),
         preview_problems: RefCell::default(),
         admission: tokio::sync::Mutex::new(()),
         settings_epoch: Cell::new(1),

@@ -28,8 +28,9 @@ const HOST_VARIABLE: &str = "LANDFALL_DOCKER_HOST";
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// The oldest that is supported: older ones lack `--no-path-resolution` with env files, and hash `depends_on`.
 const OLDEST: (u32, u32) = (2, 26);
-/// Not there, so it is empty whoever looks: no credentials, no contexts, no plugins.
-const NO_CONFIG: &str = "/dev/null/docker-config";
+/// Not there, and nobody can make it there, so it is empty whoever looks: no credentials, no contexts, no plugins. (Of a path through
+/// a file Compose 5 says that it is no directory.)
+const NO_CONFIG: &str = "/proc/landfall/docker-config";
 /// `config` needs no daemon, and asks it two things all the same where there is one: a tenth of its time.
 const NO_HOST: &str = "unix:///dev/null/docker.sock";
 /// It runs for a moment: its garbage is not worth collecting at Go's usual pace (a quarter of its CPU time, measured).

@@ -34,6 +34,7 @@ pub fn look(shared: &Shared) {
     let mut slots = shared.previews.borrow().clone();
     if written.previews.is_empty() && slots.apps().next().is_none() {
         shared.settings.replace(written);
+        shared.ending.borrow_mut().clear();
         shared.preview_problems.borrow_mut().clear();
         return;
     }
@@ -63,12 +64,13 @@ fn take(shared: &Shared, before: &Slots, derived: Derived) {
         let channel = settings.apps.get(app).map(|one| one.channel.to_string()).unwrap_or_default();
         tracing::info!(MESSAGE_ID = event::PREVIEW_BEGAN, LANDFALL_APP = %app, channel, "`{channel}` has an app now: `{app}`");
     }
-    for (app, why) in ending {
-        if let Some(mailbox) = shared.mailboxes.borrow().get(&app) {
+    for (app, why) in &ending {
+        if let Some(mailbox) = shared.mailboxes.borrow().get(app) {
             // A loop that is gone needs no mail; one that is at it already takes no notice.
-            let _ = mailbox.send(Mail::End(why));
+            let _ = mailbox.send(Mail::End(why.clone()));
         }
     }
+    shared.ending.replace(ending);
     // For `status`; the watcher has told them to the journal.
     shared.preview_problems.replace(problems);
     shared.previews.replace(slots);

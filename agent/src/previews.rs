@@ -95,6 +95,10 @@ pub fn derive(written: &Settings, files: &BTreeMap<AppName, PreviewsFile>, remem
                     slot.channel = one.channel.clone();
                 }
             }
+        } else {
+            problems.push(format!(
+                "previews `{of}`: the watcher has not listed their tags yet; see `journalctl -u landfall-image-watcher`"
+            ));
         }
         let blocks = entry.ports.map_or(0, landfall_core::config::PortRange::blocks);
         let of_entry: Vec<AppName> =
@@ -116,8 +120,7 @@ fn over(file: &PreviewsFile, channel: &Channel) -> Option<String> {
     match file.tags.get(&channel.tag) {
         None => Some(format!("`{channel}` is gone")),
         Some(tag) if tag.over.is_some() => {
-            let hours = file.ttl_ms / 3_600_000;
-            Some(format!("nothing was published to `{channel}` within its time to live ({hours} h)"))
+            Some(format!("nothing was published to `{channel}` within its time to live"))
         }
         Some(_) => None,
     }
@@ -190,7 +193,7 @@ mod tests {
         let without = Settings { previews: BTreeMap::new(), ..written() };
         let removed = derive(&without, &files(&[("pr-1", false)]), &first.slots);
         assert_eq!((removed.settings.apps.len(), removed.ending.len(), removed.slots), (0, 0, first.slots.clone()));
-        for (tags, why) in [(&[][..], "`r.io/d:pr-1` is gone"), (&[("pr-1", true)], "time to live (1 h)")] {
+        for (tags, why) in [(&[][..], "`r.io/d:pr-1` is gone"), (&[("pr-1", true)], "within its time to live")] {
             let ended = derive(&without, &files(tags), &first.slots);
             assert!(ended.ending[&name("web-pr-1")].contains(why), "{:?}", ended.ending);
         }

@@ -34,6 +34,8 @@ pub struct Shared {
     pub written: RefCell<Rc<Settings>>,
     /// The apps that stand for tags.
     pub previews: RefCell<Slots>,
+    /// Previews whose life is over, and why: one that an operator holds stays until it is let go.
+    pub ending: RefCell<BTreeMap<AppName, String>>,
     /// What is wrong with the previews.
     pub preview_problems: RefCell<Vec<String>>,
     /// Held while it is decided whether a release fits this machine: two that are examined at once must not be promised the same memory.

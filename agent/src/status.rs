@@ -47,6 +47,9 @@ pub async fn status(shared: &Shared, memory: Memory) -> Status {
         }
         let running = view.state.current().map(|g| &g.deployment);
         let (state, reason, mut next) = words(&view);
+        if let Some(why) = shared.ending.borrow().get(&app).filter(|_| view.state.hold.is_some()) {
+            next = format!("`landfall resume {app}` ends it, with its volumes: {why}");
+        }
         let images = running.into_iter().flat_map(|d| d.services.values()).map(|spec| spec.image.as_str());
         let credentials = expiry::credentials(&settings, settings.apps.get(&app), images);
         if let Some(to_do) = expiry::to_do(&credentials, jiff::Timestamp::now()) {

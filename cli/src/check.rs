@@ -9,7 +9,7 @@ use std::time::Duration;
 use landfall_agent::compose_plugin::ComposePlugin;
 use landfall_agent::refusal::Kind;
 use landfall_agent::translate::{self, Final, HostContext};
-use landfall_core::config::{App, Channel, ConfigError, Settings, Source};
+use landfall_core::config::{App, Channel, ConfigError, Previews, Settings, Source, preview_name};
 use landfall_core::ids::AppName;
 use landfall_core::layout::Layout;
 
@@ -82,19 +82,23 @@ async fn compose(
     })
 }
 
-/// Whose profiles and variables apply: the named app's, the only one's, or none.
+/// Whose profiles and variables apply: the named app's, the only one's, or none. An entry of `previews` stands for one of its apps.
 fn app(settings: &Settings, named: Option<&AppName>) -> Result<(AppName, App), Failed> {
     if let Some(name) = named {
-        let app = settings.apps.get(name).ok_or_else(|| {
-            let all: Vec<String> = settings.apps.keys().map(|app| format!("`{app}`")).collect();
+        let preview = || settings.previews.get_key_value(name).map(of_preview);
+        let app = settings.apps.get(name).map(|app| (name.clone(), app.clone())).or_else(preview);
+        return app.ok_or_else(|| {
+            let all: Vec<String> =
+                settings.apps.keys().chain(settings.previews.keys()).map(|app| format!("`{app}`")).collect();
             let next =
                 if all.is_empty() { "it has no apps".to_owned() } else { format!("use one of {}", all.join(", ")) };
             Failed::usage(format!("landfall.yaml has no app `{name}`")).next(next)
-        })?;
-        return Ok((name.clone(), app.clone()));
+        });
     }
-    if let (1, Some((name, app))) = (settings.apps.len(), settings.apps.first_key_value()) {
-        return Ok((name.clone(), app.clone()));
+    match (settings.apps.first_key_value(), settings.previews.first_key_value()) {
+        (Some((name, app)), _) if settings.apps.len() == 1 => return Ok((name.clone(), app.clone())),
+        (None, Some(entry)) if settings.previews.len() == 1 => return Ok(of_preview(entry)),
+        _ => {}
     }
     let nobody =
         || -> Option<(AppName, Channel)> { Some(("check".parse().ok()?, "localhost/check:check".parse().ok()?)) };
@@ -110,6 +114,22 @@ fn app(settings: &Settings, named: Option<&AppName>) -> Result<(AppName, App), F
     Ok((name, app))
 }
 
+/// One of the apps of an entry.
+fn of_preview((entry, previews): (&AppName, &Previews)) -> (AppName, App) {
+    let channel = previews.channel.example();
+    let name = preview_name(entry, &channel.tag);
+    let app = previews.app(entry, &name, &channel, Some(0));
+    (name, app)
+}
+
+fn word(source: Source) -> &'static str {
+    match source {
+        Source::Bundle => "bundle",
+        Source::Pointer => "pointer",
+        Source::Tags => "tags",
+    }
+}
+
 /// What a configuration means, for people.
 fn of_settings(settings: &Settings) -> String {
     let host = &settings.host;
@@ -121,12 +141,22 @@ fn of_settings(settings: &Settings) -> String {
         if host.allow_binds.is_empty() { "none".to_owned() } else { host.allow_binds.join(" ") },
     );
     for (name, app) in &settings.apps {
-        let source = match app.source {
-            Source::Bundle => "bundle",
-            Source::Pointer => "pointer",
-            Source::Tags => "tags",
-        };
-        let _ = writeln!(text, "  app    {name}: {source} {}, every {:?}", app.channel, app.poll);
+        let _ = writeln!(text, "  app    {name}: {} {}, every {:?}", word(app.source), app.channel, app.poll);
+    }
+    for (name, entry) in &settings.previews {
+        let ports = entry.ports.map_or_else(
+            || "no ports".to_owned(),
+            |range| format!("ports {}-{} for {} of them", range.first, range.last, range.blocks()),
+        );
+        let cap = entry.caps.memory.map_or("their own caps".to_owned(), |cap| format!("cap {}", size(cap)));
+        let hours = entry.ttl.as_secs() / 3600;
+        let _ = writeln!(
+            text,
+            "  previews {name}: {} {}, every {:?}, {ports}, {cap}, gone after {hours} h",
+            word(entry.source),
+            entry.channel,
+            entry.poll
+        );
     }
     text
 }

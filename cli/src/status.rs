@@ -70,7 +70,7 @@ pub fn render(status: &Status, paint: Paint) -> String {
         text.push_str(&wrap(&format!("{} ", paint.bad("problem:")), 9, &printable(problem, TEXT)));
     }
     if status.apps.is_empty() {
-        text.push_str("no app is configured; add one to /etc/landfall/landfall.yaml, then `landfall check`\n");
+        text.push_str("no app is configured, and there is no preview; add one to /etc/landfall/landfall.yaml, then `landfall check`\n");
     }
     for (count, app) in status.apps.iter().enumerate() {
         if count > 0 {

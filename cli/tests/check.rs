@@ -30,6 +30,13 @@ fn write(root: &Path, path: &str, text: &str) {
 fn a_configuration() {
     let table: &[(&str, i32, &[&str])] = &[
         ("apps: { web: { channel: ghcr.io/acme/deploy:prod } }", 0, &["valid", "web: bundle ghcr.io/acme/deploy:prod"]),
+        (
+            "previews: { web: { channel: 'ghcr.io/acme/deploy:pr-*', ports: 8100-8109, ports_each: 2, caps: { memory: 64M } } }",
+            0,
+            &[
+                "web: bundle ghcr.io/acme/deploy:pr-*, every 5s, ports 8100-8109 for 5 of them, cap 64M, gone after 168 h",
+            ],
+        ),
         ("apps:\n  web:\n    chanel: x", 2, &["landfall.yaml:3:5", "channel", "chanel: x\n"]),
         ("apps: [", 2, &["landfall.yaml"]),
     ];
@@ -58,6 +65,18 @@ fn compose_files() {
             "apps: { web: { channel: ghcr.io/a/b:c, vars: { TAG: v1 } } }",
             0,
             &["web: 1 x"],
+        ),
+        (
+            "services: { web: { image: 'nginx:${LANDFALL_TAG:?which}', ports: ['${LANDFALL_PORT:?which}:80'] } }",
+            "previews: { web: { channel: 'ghcr.io/a/b:pr-*', ports: 8100-8109, caps: { memory: 64M } } }",
+            0,
+            &["web: 1 x memory 64M"],
+        ),
+        (
+            "services: { web: { image: nginx, ports: ['80:80'] } }",
+            "previews: { web: { channel: 'ghcr.io/a/b:pr-*', ports: 8100-8109, caps: { memory: 64M } } }",
+            3,
+            &["port 80 is not of this preview, which has 8100-8100", "${LANDFALL_PORT:-8080}:80"],
         ),
         (
             "services: { web: { image: 'nginx:1${TAG}', mem_limit: 64M } }",

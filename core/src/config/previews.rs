@@ -166,6 +166,11 @@ impl TagPattern {
         is_tag(tag) && between.is_some_and(|between| !between.is_empty())
     }
 
+    /// A channel as one of them may be.
+    pub fn example(&self) -> Channel {
+        self.channel(&format!("{}1{}", self.before, self.after))
+    }
+
     /// The channel of a tag.
     pub fn channel(&self, tag: &str) -> Channel {
         Channel { registry: self.registry.clone(), repository: self.repository.clone(), tag: tag.to_owned() }
@@ -219,6 +224,7 @@ mod tests {
     fn patterns() {
         let pattern: TagPattern = "ghcr.io/acme/deploy:pr-*".parse().unwrap();
         assert_eq!(pattern.to_string(), "ghcr.io/acme/deploy:pr-*");
+        assert!(pattern.matches(&pattern.example().tag));
         for (tag, wanted) in [("pr-42", true), ("pr-", false), ("prod", false), ("xpr-1", false), ("pr-a_B.c", true)] {
             assert_eq!(pattern.matches(tag), wanted, "{tag}");
         }
