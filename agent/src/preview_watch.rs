@@ -47,7 +47,11 @@ pub fn look(shared: &Shared) {
     if derived.slots != before {
         // Before an app begins: its ports are its own from its first moment on.
         if let Err(error) = landfall_core::publish::write_json(&shared.layout.preview_slots(), &derived.slots) {
-            tracing::warn!("cannot remember the previews, new ones wait: {error}; check the disk's free space");
+            let problem = format!("cannot remember the previews, new ones wait: {error}; check the disk's free space");
+            if !shared.preview_problems.borrow().contains(&problem) {
+                tracing::warn!("{problem}");
+            }
+            shared.preview_problems.replace(vec![problem]);
             return;
         }
     }
