@@ -6,13 +6,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use landfall_core::config::Settings;
 use landfall_core::daemon::Daemon;
 use landfall_core::ids::{AppName, printable};
 use landfall_core::journal::event;
 use landfall_core::layout::Layout;
-use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::{Notify, OnceCell, mpsc};
 use tokio::task::JoinHandle;
 
@@ -21,7 +20,7 @@ use crate::decide::PROBATION;
 use crate::engine::{Engine, MachineFacts};
 use crate::shared::{AppView, Shared};
 use crate::state::{AppState, Phase};
-use crate::{children, preview_watch, socket, status, status_file, watch};
+use crate::{children, instance, preview_watch, socket, status, status_file, watch};
 
 /// The Engine's socket where nothing else is said.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
@@ -37,13 +36,17 @@ const BEAT: Duration = Duration::from_secs(5);
 /// Runs until SIGTERM.
 pub async fn run(layout: Layout) -> Result<()> {
     let daemon = Daemon::start("landfall-agent")?;
-    let _lock = lock(&layout)?;
+    let mut stop = std::pin::pin!(daemon.shutdown());
+    let lock = layout.agent_lock();
+    let _alone = tokio::select! {
+        alone = instance::alone(&lock) => alone?,
+        () = &mut stop => return Ok(()),
+    };
     if let Err(error) = landfall_core::publish::remove_temporaries(&layout.agent()) {
         // They only take space: no reason to leave the stack alone.
         let directory = layout.agent();
         tracing::warn!("cannot remove unfinished files below `{}`: {error}", directory.display());
     }
-    let mut stop = std::pin::pin!(daemon.shutdown());
     let (settings, problem) = tokio::select! {
         read = settings(&layout) => read?,
         () = &mut stop => return Ok(()),
@@ -147,19 +150,6 @@ fn leave(shared: &Shared, app: &AppName, error: &anyhow::Error) {
     shared.changed.notify_one();
     if said.is_none_or(|said| said.why != view.why) {
         tracing::error!(MESSAGE_ID = event::LEDGER_BROKEN, LANDFALL_APP = %app, "app `{app}`: {text}");
-    }
-}
-
-/// Two agents would undo each other's steps.
-fn lock(layout: &Layout) -> Result<Flock<std::fs::File>> {
-    let path = layout.agent_lock();
-    std::fs::create_dir_all(layout.agent()).with_context(|| format!("cannot make `{}`", layout.agent().display()))?;
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(lock),
-        Err((_, error)) => {
-            bail!("another agent holds `{}` ({error}): stop it first, or leave it the work", path.display())
-        }
     }
 }
 

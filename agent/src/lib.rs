@@ -27,6 +27,7 @@ pub mod final_model;
 pub mod graph;
 pub mod history;
 pub mod inspection;
+pub mod instance;
 pub mod intents;
 pub mod judge;
 pub mod learning;

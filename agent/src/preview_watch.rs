@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use landfall_core::config::Settings;
 use landfall_core::contract::{self, PreviewsFile, Read};
 use landfall_core::ids::AppName;
 use landfall_core::journal::event;
@@ -31,19 +32,25 @@ pub fn remembered(shared: &Shared) -> Slots {
 /// Looks again. Quick where nothing has changed: it is called at every beat.
 pub fn look(shared: &Shared) {
     let written = shared.written.borrow().clone();
-    let mut slots = shared.previews.borrow().clone();
-    if written.previews.is_empty() && slots.apps().next().is_none() {
+    if written.previews.is_empty() && shared.previews.borrow().apps().next().is_none() {
         shared.settings.replace(written);
         shared.ending.borrow_mut().clear();
         shared.preview_problems.borrow_mut().clear();
         return;
     }
+    derived(shared, &written);
+}
+
+/// Apart, so that a VM without previews need not have it in memory (`children.ld`).
+#[inline(never)]
+fn derived(shared: &Shared, written: &Settings) {
+    let mut slots = shared.previews.borrow().clone();
     let files = files(shared);
     let before = slots.clone();
-    let ending = previews::derive(&written, &files, &slots).ending;
+    let ending = previews::derive(written, &files, &slots).ending;
     slots.retain(|app| !ending.contains_key(app) || is_there(shared, app));
     let freed = slots != before;
-    let derived = previews::derive(&written, &files, &slots);
+    let derived = previews::derive(written, &files, &slots);
     if derived.slots != before {
         // Before an app begins: its ports are its own from its first moment on.
         if let Err(error) = landfall_core::publish::write_json(&shared.layout.preview_slots(), &derived.slots) {

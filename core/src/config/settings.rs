@@ -21,7 +21,7 @@ pub struct Settings {
     /// The apps of this machine.
     pub apps: BTreeMap<AppName, App>,
     /// Entries that make an app of each tag that matches.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub previews: BTreeMap<AppName, Previews>,
 }
 
@@ -87,7 +87,7 @@ pub struct App {
     /// Variables for interpolation.
     pub vars: BTreeMap<String, String>,
     /// Set where it stands for one tag of [`Settings::previews`].
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<Preview>,
 }
 
