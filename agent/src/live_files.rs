@@ -68,7 +68,7 @@ pub fn raise_poll(shared: &Shared, app: &AppName) -> Result<()> {
 
 fn want(shared: &Shared, app: &AppName, releases: Vec<ReleaseId>, tags: Tags, poll: u64) -> Result<()> {
     let (format, app_name) = (contract::FORMAT, app.clone());
-    let mut wanted = WantedFile { format, app: app_name, releases, poll, tags, request: String::new() };
+    let mut wanted = WantedFile { format, app: app_name, releases, poll, tags, secrets: Vec::new(), request: String::new() };
     wanted.request = sha256_hex(&serde_json::to_vec(&wanted)?);
     landfall_core::publish::write_json(&shared.layout.wanted(app), &wanted)?;
     Ok(())

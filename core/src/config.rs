@@ -7,6 +7,7 @@ mod error;
 mod previews;
 mod settings;
 mod values;
+mod vaults;
 mod written;
 
 use std::fs;
@@ -18,6 +19,7 @@ pub use error::ConfigError;
 pub use previews::{PortRange, Ports, Preview, PreviewCaps, Previews, TagPattern, preview_name};
 pub use settings::{App, Host, Registry, Settings, Source};
 pub use values::{InvalidValue, parse_duration, parse_size};
+pub use vaults::{Identity, NamePattern, Vault, VaultSource};
 pub use written::Config;
 
 use crate::layout::Layout;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Channel;
 use crate::ids::{AppName, Digest, ReleaseId};
+use crate::secrets::SecretNeed;
 
 /// The format number that this version writes and reads.
 pub const FORMAT: u32 = 1;
@@ -187,6 +188,9 @@ pub struct WantedFile {
     /// Tags to follow, by service; see [`ChannelFile::tags`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, Channel>,
+    /// What services need of vaults: of the newest release without versions, of what runs or is kept with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretNeed>,
     /// sha256 of this content without this field; an answer repeats it.
     pub request: String,
 }

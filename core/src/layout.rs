@@ -149,6 +149,26 @@ impl Layout {
         self.agent().join("lock")
     }
 
+    /// Memory, mounted: all secrets in plain text lie below it and nowhere else.
+    pub fn secrets(&self) -> PathBuf {
+        self.at("run/landfall/secrets")
+    }
+
+    /// One set of a service: a file for each secret.
+    pub fn secret_set(&self, app: &AppName, service: &str, set: &str) -> PathBuf {
+        self.secrets().join(app.as_str()).join(service).join(set)
+    }
+
+    /// Where the fetcher says what sets there are, one `<app>.json` each; the agent watches this directory.
+    pub fn secrets_index_dir(&self) -> PathBuf {
+        self.at("run/landfall/index")
+    }
+
+    /// The sets of an app: a [`crate::secrets::SecretsFile`].
+    pub fn secrets_index(&self, app: &AppName) -> PathBuf {
+        self.secrets_index_dir().join(format!("{app}.json"))
+    }
+
     /// The socket that operators talk to.
     pub fn agent_socket(&self) -> PathBuf {
         self.at("run/landfall/agent/agent.sock")

@@ -5,6 +5,7 @@
 //! | [`ids`] | names and identities: [`ids::AppName`], [`ids::Digest`], [`ids::ReleaseId`], [`ids::DeploymentId`] |
 //! | [`layout`] | every path on the VM, under one root |
 //! | [`contract`] | the files between daemons: channel, staged release, wanted |
+//! | [`secrets`] | what is asked of vaults and what was found there: references, needs, sets; never a value |
 //! | [`protocol`] | the agent's socket: requests, answers, status and history records |
 //! | [`outcome`] | what became of a release on a machine, as it is told outside of it |
 //! | [`publish`] | the one atomic publish: write-temp, fsync, rename, fsync-dir |
@@ -32,3 +33,4 @@ pub mod outcome;
 pub mod protocol;
 pub mod publish;
 pub mod retry_after;
+pub mod secrets;

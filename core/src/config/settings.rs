@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::{Channel, is_loopback};
 use super::previews::{Preview, Previews};
+use super::vaults::Vault;
 use crate::ids::AppName;
 
 /// Everything that landfall.yaml and its drop-ins say.
@@ -16,6 +17,9 @@ use crate::ids::AppName;
 pub struct Settings {
     /// What this machine allows and keeps for itself.
     pub host: Host,
+    /// Where secrets are, by the name that a reference begins with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vaults: BTreeMap<String, Vault>,
     /// Registries that need more than their name, by host (and port).
     pub registries: BTreeMap<String, Registry>,
     /// The apps of this machine.

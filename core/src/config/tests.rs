@@ -98,8 +98,12 @@ fn mistakes_have_a_place_and_a_next_step() {
         ("aps: {}", "1:1", "unknown key `aps`; did you mean `apps`?"),
         ("apps:\n  web:\n    chanel: a.b/c:1\n", "3:5", "unknown key `chanel`; did you mean `channel`?"),
         ("host:\n  zebra: 1\n", "2:3", "known here: `reserve`"),
-        ("vaults: {}", "1:1", "`vaults` is not supported by this version"),
         ("notify: {}", "1:1", "`notify` is not supported by this version"),
+        ("vaults: { default: { url: \"http://a.b\" } }", "1:29", "expected `https://NAME.vault.azure.net`"),
+        ("vaults: { default: { identity: me } }", "1:34", "expected `system`, `client-id:ID`"),
+        ("vaults: { default: { allow: [a_b] } }", "1:31", "as in `stage-*`"),
+        ("vaults: { default: { refresh: 1ms } }", "1:33", "expected `1s` to `24h`"),
+        ("vaults: { default: { cache: on } }", "1:24", "`cache` is not supported by this version"),
         ("host: { reserve: { cpu: 0.2 } }", "1:20", "`cpu` is not supported by this version"),
         ("host: { reserve: { disk: 10% } }", "1:20", "`disk` is not supported by this version"),
         ("host: { imds_users: [] }", "1:9", "`imds_users` is not supported by this version"),
@@ -154,6 +158,9 @@ fn what_is_missing_is_named() {
     for (files, words) in [
         (vec![], "etc/landfall/landfall.yaml` is not there"),
         (vec![("main", "apps: { web: { poll: 5s } }")], "app `web` has no `channel`"),
+        (vec![("main", "vaults: { kv: {} }")], "`vaults.kv` has no `url`"),
+        (vec![("main", "vaults: { kv: { url: \"https://a.b\", directory: /c } }")], "keep the one that it is"),
+        (vec![("main", "vaults: { kv: { directory: /c, identity: system } }")], "nobody asks for it"),
         (vec![("main", "previews: { web: { poll: 5s } }")], "`previews.web` has no `channel`"),
         (
             vec![("main", "previews: { web: { channel: \"a.b/c:*\", ports_each: 2 } }")],

@@ -12,7 +12,9 @@ use super::error::{ConfigError, explain};
 use super::previews::{PortRange, PreviewCaps, Previews, TagPattern};
 use super::settings::{App, Host, Registry, Settings, Source};
 use super::values::{InvalidValue, parse_duration, parse_size};
+use super::vaults::WrittenVault;
 use crate::ids::AppName;
+use crate::secrets::is_vault_name;
 
 /// How often a channel is asked unless the app says.
 const POLL: Duration = Duration::from_secs(5);
@@ -33,6 +35,7 @@ const TTL_MOST: Duration = Duration::from_hours(366 * 24);
 #[serde(deny_unknown_fields)]
 pub struct Config {
     host: Option<WrittenHost>,
+    vaults: Option<BTreeMap<VaultName, WrittenVault>>,
     registries: Option<BTreeMap<RegistryHost, WrittenRegistry>>,
     apps: Option<BTreeMap<AppName, WrittenApp>>,
     previews: Option<BTreeMap<AppName, WrittenPreviews>>,
@@ -109,6 +112,7 @@ impl Config {
     /// Lays `over` on this: maps merge by key, all else is replaced.
     pub fn merge(&mut self, over: Self) {
         merge_with(&mut self.host, over.host, WrittenHost::merge);
+        merge_with(&mut self.vaults, over.vaults, |under, over| merge_maps(under, over, WrittenVault::merge));
         merge_with(&mut self.registries, over.registries, |under, over| {
             merge_maps(under, over, WrittenRegistry::merge);
         });
@@ -138,6 +142,9 @@ impl Config {
         let previews = self.previews.unwrap_or_default().into_iter();
         let previews = previews.map(|(name, entry)| entry.settle(&name).map(|entry| (name, entry)));
         let previews = previews.collect::<Result<_, String>>()?;
+        let vaults = self.vaults.unwrap_or_default().into_iter();
+        let vaults = vaults.map(|(name, vault)| vault.settle(&name.0).map(|vault| (name.0, vault)));
+        let vaults = vaults.collect::<Result<_, String>>()?;
         Ok(Settings {
             host: Host {
                 reserve_memory: host.reserve.and_then(|r| r.memory).map_or(defaults.reserve_memory, |s| s.0),
@@ -146,6 +153,7 @@ impl Config {
                 allow_binds: host.allow_binds.unwrap_or_default().into_iter().map(|bind| bind.0).collect(),
                 publish_loopback_only: matches!(host.publish, Some(Publish::Loopback)),
             },
+            vaults,
             registries: self
                 .registries
                 .unwrap_or_default()
@@ -243,7 +251,7 @@ impl WrittenPreviews {
     }
 }
 
-fn replace<T>(under: &mut Option<T>, over: Option<T>) {
+pub(super) fn replace<T>(under: &mut Option<T>, over: Option<T>) {
     if over.is_some() {
         *under = over;
     }
@@ -295,12 +303,13 @@ checked! {
     WrittenSource(Source) = parse_source;
     RegistryHost(String) = |t| keep(t, is_registry(t), "registry", "expected a host, as in `ghcr.io` or `10.0.0.4:5000`");
     BindRoot(String) = |t| keep(t, is_bind_root(t), "path to bind", "expected an absolute path without `..`, not `/`");
+    VaultName(String) = |t| keep(t, is_vault_name(t), "vault", "use lower-case letters, digits and `-`, at most 40");
     AbsoluteFile(String) = |t| keep(t, is_bind_root(t), "file", "expected an absolute path without `..`");
     Profile(String) = |t| keep(t, is_profile(t), "profile", "use letters, digits, `_`, `.` and `-`");
     Variable(String) = parse_variable;
 }
 
-fn keep(text: &str, valid: bool, what: &'static str, rule: &'static str) -> Result<String, InvalidValue> {
+pub(super) fn keep(text: &str, valid: bool, what: &'static str, rule: &'static str) -> Result<String, InvalidValue> {
     if valid { Ok(text.to_owned()) } else { Err(InvalidValue::new(what, text, rule)) }
 }
 
@@ -356,7 +365,7 @@ fn is_profile(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
-fn is_bind_root(text: &str) -> bool {
+pub(super) fn is_bind_root(text: &str) -> bool {
     text.len() > 1
         && text.starts_with('/')
         && !text.chars().any(char::is_control)

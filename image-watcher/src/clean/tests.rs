@@ -65,6 +65,7 @@ impl Vm {
             app: self.app.clone(),
             releases: names.iter().map(|name| id(name)).collect(),
             poll: 0,
+            secrets: Vec::new(),
             tags: BTreeMap::new(),
             request: String::new(),
         };
