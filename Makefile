@@ -22,7 +22,8 @@ try:
 	@echo "  2 dockerd: started where it does not run"
 	@echo "  3 Landfall: built into target/"
 	@echo "  4 a sample app as the Compose project landfall-try, with all its state in /var/tmp/landfall-try:"
-	@echo "    v1, v2, a broken v3, a killed container, a restarted dockerd (only if no other containers run)"
+	@echo "    v1, v2, a broken v3, a killed container, a restarted dockerd (only if no other containers run),"
+	@echo "    a rotated secret (from a stand-in for Azure Key Vault)"
 	@$(MAKE) --no-print-directory docker build
 	@target/quick/try run
 
@@ -33,6 +34,7 @@ try-clean: toolchain
 docker:
 	@tools/install-docker.sh
 	@tools/install-registry.sh
+	@tools/install-iproute.sh
 	@tools/start-docker.sh
 
 toolchain:

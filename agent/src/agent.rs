@@ -74,6 +74,8 @@ pub async fn run(layout: Layout) -> Result<()> {
         views: RefCell::new(BTreeMap::new()),
         changed: Notify::new(),
         ended: Notify::new(),
+        needs: RefCell::default(),
+        secrets_changed: Notify::new(),
         mailboxes: RefCell::new(BTreeMap::new()),
     });
     shared.previews.replace(preview_watch::remembered(&shared));
@@ -83,6 +85,7 @@ pub async fn run(layout: Layout) -> Result<()> {
     let mut helpers = vec![
         tokio::task::spawn_local(socket::serve(Rc::clone(&shared), listener)),
         tokio::task::spawn_local(watch::channels(Rc::clone(&shared))),
+        tokio::task::spawn_local(watch::secrets(Rc::clone(&shared))),
         tokio::task::spawn_local(watch::engine(Rc::clone(&shared))),
         tokio::task::spawn_local(look_for_compose(Rc::clone(&shared))),
         tokio::task::spawn_local(status_file::keep(Rc::clone(&shared))),

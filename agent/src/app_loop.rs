@@ -31,7 +31,7 @@ use crate::runtime::Runtime;
 use crate::shared::{AppView, AskedStart, Mail, Shared};
 use crate::startups;
 use crate::state::{AppState, Phase};
-use crate::{create, damage, live_files, preparation, report};
+use crate::{create, damage, live_files, preparation, report, secret_sets};
 
 /// Between looks at an Engine that does not answer, and between calls of a Compose that fails.
 const AGAIN: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
@@ -138,6 +138,11 @@ impl AppLoop {
             self.hold_damaged(held).await?;
             self.damage = None;
         }
+        self.runtime.secrets_seen(secret_sets::present(
+            &self.shared,
+            &self.app,
+            &live_files::deployments_in_use(&self.state),
+        ));
         self.runtime.note(&seen, self.gap, self.state.current().map(|g| &g.deployment), now());
         for news in self.outages.look(&self.state, &seen, &self.runtime, self.gap, now()) {
             self.chronicle.news(self.state.live.as_ref().map(|g| &g.deployment), news)?;

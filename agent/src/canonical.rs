@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use landfall_core::config::{Host, Preview};
 use landfall_core::ids::{AppName, ReleaseId, sha256_hex};
+use landfall_core::secrets::SecretNeed;
 
 use crate::compose_plugin::{ComposePlugin, ConfigFailure, ConfigRequest};
 use crate::model::{self, Canonical, Text};
 use crate::mounts::bind_allowed;
 use crate::project_files::ProjectFiles;
 use crate::refusal::{Problem, Refusal, Rule};
-use crate::{policy, raw_policy};
+use crate::{policy, raw_policy, secret_needs};
 
 /// A release as this host understands it, before images are known.
 #[derive(Debug, Clone)]
@@ -24,6 +25,7 @@ pub struct Project {
     pub(crate) preview: Option<Preview>,
     pub(crate) canonical: Canonical,
     pub(crate) files: ProjectFiles,
+    pub(crate) needs: Vec<SecretNeed>,
     /// sha256 of the compose files where they lie on this machine: then the release does not say what they say.
     pub(crate) on_host: Vec<String>,
 }
@@ -56,6 +58,11 @@ impl Project {
     pub fn images(&self) -> BTreeMap<String, String> {
         let image = |service: &model::Service| service.image.as_ref().map_or_else(String::new, |image| image.0.clone());
         self.canonical.services.iter().map(|(name, service)| (name.clone(), image(service))).collect()
+    }
+
+    /// What its services need of vaults, in the versions that the release names, mostly none.
+    pub fn needs(&self) -> &[SecretNeed] {
+        &self.needs
     }
 }
 
@@ -111,6 +118,7 @@ pub fn understand(input: Input<'_>, text: &str) -> Result<Project, Refusal> {
             problems.push(Problem::new(Rule::BindOutside, "volumes", what));
         }
     }
+    let needs = secret_needs::of_project(&canonical, &mut problems);
     let on_host = if files.staged { Vec::new() } else { input.compose.iter().map(|path| hash_of(path)).collect() };
     Refusal::unless_none(problems)?;
     Ok(Project {
@@ -122,6 +130,7 @@ pub fn understand(input: Input<'_>, text: &str) -> Result<Project, Refusal> {
         preview: input.preview.cloned(),
         canonical,
         files,
+        needs,
     })
 }
 

@@ -32,6 +32,8 @@ pub struct HostContext {
     pub handed_volumes: BTreeMap<String, BTreeMap<String, String>>,
     /// Networks of what is live, by key.
     pub live_networks: BTreeMap<String, crate::networks::LiveNetwork>,
+    /// The sets of secrets that the fetcher has for this release, by service.
+    pub secret_sets: BTreeMap<String, crate::spec::ServiceSecrets>,
 }
 
 /// How many processes where the file does not say.

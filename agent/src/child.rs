@@ -75,8 +75,9 @@ fn work(job: Job) -> Result<Vec<u8>> {
                 let staged = staged(&question)?;
                 let input = input(&question, &staged);
                 let text = translate::text(&plugin, &input, &mut warnings).await?;
-                let images = translate::understand(input, &text)?.images().into_values().collect();
-                Ok(Model { images, text })
+                let project = translate::understand(input, &text)?;
+                let images = project.images().into_values().collect();
+                Ok(Model { images, needs: project.needs().to_vec(), text })
             });
             answer(&Translation { result, warnings })
         }

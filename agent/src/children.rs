@@ -12,6 +12,7 @@ use landfall_core::command::Command;
 use landfall_core::config::{App, Host, Settings};
 use landfall_core::ids::{AppName, ReleaseId, printable};
 use landfall_core::layout::Layout;
+use landfall_core::secrets::SecretNeed;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +82,8 @@ pub struct Translation {
 pub struct Model {
     /// Every image that it names, as the release writes it.
     pub images: BTreeSet<String>,
+    /// What its services need of vaults.
+    pub needs: Vec<SecretNeed>,
     /// Its text. The daemon never looks into it.
     pub text: String,
 }

@@ -24,6 +24,7 @@ use crate::converge::Step;
 use crate::inspection;
 use crate::login::login;
 use crate::observed::{Check, Container, Millis, Observed};
+use crate::translate::ImageStart;
 
 /// Compose's label for the project.
 pub const PROJECT: &str = "com.docker.compose.project";
@@ -67,6 +68,8 @@ pub struct LocalImage {
     pub volumes: Vec<String>,
     /// Its tags.
     pub tags: Vec<String>,
+    /// What it starts.
+    pub start: ImageStart,
 }
 
 impl Engine {
@@ -219,9 +222,14 @@ impl Engine {
             .map_err(|_| late("inspect an image", CALL))?
         {
             Ok(image) => {
-                let volumes = image.config.and_then(|c| c.volumes).unwrap_or_default();
-                let tags = image.repo_tags.unwrap_or_default();
-                Ok(Some(LocalImage { volumes: volumes.into_iter().collect(), tags }))
+                let config = image.config.unwrap_or_default();
+                let start = ImageStart {
+                    entrypoint: config.entrypoint.unwrap_or_default(),
+                    command: config.cmd.unwrap_or_default(),
+                    health_test: config.healthcheck.and_then(|check| check.test).unwrap_or_default(),
+                };
+                let volumes = config.volumes.unwrap_or_default().into_iter().collect();
+                Ok(Some(LocalImage { volumes, tags: image.repo_tags.unwrap_or_default(), start }))
             }
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(anyhow!(error).context(format!("cannot inspect image `{pinned}`"))),

@@ -166,6 +166,11 @@ fn mounts(service: &Ready<'_>, canonical: &Canonical, volumes: &mut Volumes<'_>)
             Source::Staged(content) => bind(mount, &volumes.context.layout.watcher_files().join(content)),
             Source::Ours(content) => bind(mount, &volumes.context.layout.agent_files().join(content)),
             Source::Host(path) => bind(mount, path.as_ref()),
+            Source::Program => bind(mount, &volumes.context.layout.exec_program()),
+            Source::Secret { set, name } => {
+                let set = volumes.context.layout.secret_set(volumes.app, service.name, set);
+                bind(mount, &set.join(name))
+            }
             Source::Volume { key, nocopy, subpath } => {
                 volumes.declared(key, canonical.volumes.get(key));
                 let mut options = json!({"nocopy": nocopy});

@@ -7,6 +7,7 @@ use landfall_core::ids::{AppName, ReleaseId, sha256_hex};
 
 use crate::decide::Candidate;
 use crate::release_watch::ReleaseWatch;
+use crate::secret_sets;
 use crate::shared::Shared;
 use crate::spec::Deployment;
 use crate::state::{AppState, Phase};
@@ -48,29 +49,55 @@ pub fn write_wanted(shared: &Shared, app: &AppName, state: &AppState, newest: &R
     };
     let before = || old.as_ref().map(|old| old.tags.clone()).unwrap_or_default();
     let tags = newest.tags().cloned().unwrap_or_else(before);
-    if old.as_ref().is_some_and(|old| old.releases == releases && old.tags == tags) {
+    let mut in_use = deployments_in_use(state);
+    in_use.extend(newest.candidate().map(|candidate| &candidate.deployment));
+    let (needs, asked) = (shared.needs.borrow(), old.as_ref().map_or(&[][..], |old| &old.secrets));
+    let secrets = secret_sets::wanted(needs.get(app).map(Vec::as_slice), &in_use, asked);
+    if old.as_ref().is_some_and(|old| old.releases == releases && old.tags == tags && old.secrets == secrets) {
         return Ok(());
     }
-    want(shared, app, releases, tags, old.map_or(0, |old| old.poll))
+    let poll = old.as_ref().map_or(0, |old| old.poll);
+    want(
+        shared,
+        WantedFile {
+            format: contract::FORMAT,
+            app: app.clone(),
+            releases,
+            poll,
+            tags,
+            secrets,
+            request: String::new(),
+        },
+    )
 }
 
 /// Has the watcher ask the channel now, between its polls.
 pub fn raise_poll(shared: &Shared, app: &AppName) -> Result<()> {
     let path = shared.layout.wanted(app);
     match contract::read::<WantedFile>(&path) {
-        Read::Found(old) => want(shared, app, old.releases, old.tags, old.poll + 1),
-        Read::Absent => want(shared, app, Vec::new(), Tags::new(), 1),
+        Read::Found(old) => want(shared, WantedFile { poll: old.poll + 1, ..old }),
+        Read::Absent => want(
+            shared,
+            WantedFile {
+                format: contract::FORMAT,
+                app: app.clone(),
+                releases: Vec::new(),
+                poll: 1,
+                tags: Tags::new(),
+                secrets: Vec::new(),
+                request: String::new(),
+            },
+        ),
         // To write it anew without what it keeps would let the watcher delete that.
         Read::Garbled(why) => bail!("what the watcher must keep cannot be read: {why}"),
         Read::NewerFormat(format) => bail!("`{}` has format {format}, of a newer agent", path.display()),
     }
 }
 
-fn want(shared: &Shared, app: &AppName, releases: Vec<ReleaseId>, tags: Tags, poll: u64) -> Result<()> {
-    let (format, app_name) = (contract::FORMAT, app.clone());
-    let mut wanted = WantedFile { format, app: app_name, releases, poll, tags, secrets: Vec::new(), request: String::new() };
+fn want(shared: &Shared, mut wanted: WantedFile) -> Result<()> {
+    wanted.request.clear();
     wanted.request = sha256_hex(&serde_json::to_vec(&wanted)?);
-    landfall_core::publish::write_json(&shared.layout.wanted(app), &wanted)?;
+    landfall_core::publish::write_json(&shared.layout.wanted(&wanted.app), &wanted)?;
     Ok(())
 }
 
@@ -92,7 +119,8 @@ pub fn forget(shared: &Shared, app: &AppName) -> Result<()> {
     Ok(())
 }
 
-fn deployments_in_use(state: &AppState) -> Vec<&Deployment> {
+/// The deployments of which a container exists or may be started again.
+pub fn deployments_in_use(state: &AppState) -> Vec<&Deployment> {
     let mut all: Vec<&Deployment> = state.live.iter().map(|g| &g.deployment).collect();
     match &state.phase {
         Phase::Preparing { target, probation, .. } => {

@@ -13,8 +13,8 @@ use serde_json::Value;
 
 pub use service::{
     Attachment, BindOptions, ConfigUse, DependsOn, Deploy, DeviceReservation, Healthcheck, LandfallKeys, Limits,
-    Logging, Mount, Port, Reservations, Resources, RestartPolicyKeys, Service, TmpfsOptions, Ulimit, UpdateConfig,
-    VolumeOptions,
+    Logging, Mount, Port, Reservations, Resources, RestartPolicyKeys, SecretUse, Service, TmpfsOptions, Ulimit,
+    UpdateConfig, VolumeOptions,
 };
 pub use text::{Text, TextMap};
 
@@ -31,6 +31,8 @@ pub struct Canonical {
     pub volumes: BTreeMap<String, Volume>,
     /// Those in use, by their key.
     pub configs: BTreeMap<String, Config>,
+    /// Those in use, by their key.
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 /// A network's definition.
@@ -97,6 +99,24 @@ pub struct Config {
     pub template_driver: Option<Text>,
 }
 
+/// A secret's definition: where its content is, never what it is.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the Compose Specification's own words")]
+pub struct Secret {
+    pub name: Option<Text>,
+    pub file: Option<Text>,
+    pub environment: Option<Text>,
+    pub external: bool,
+    pub labels: TextMap,
+    pub template_driver: Option<Text>,
+    pub driver: Option<Text>,
+    pub driver_opts: TextMap,
+    /// What stands for the file or the variable on a VM: a reference to a vault.
+    #[serde(rename = "x-keyvault")]
+    pub keyvault: Option<Text>,
+}
+
 /// Keys at the top of a canonical project.
 const TOP: &[&str] = &["name", "services", "networks", "volumes", "configs", "secrets"];
 
@@ -110,9 +130,6 @@ pub fn read(mut project: Value) -> Result<Canonical, Vec<Problem>> {
     project.retain(|key, _| !key.starts_with("x-"));
     for key in project.keys().filter(|key| !TOP.contains(&key.as_str())) {
         problems.push(Problem::new(Rule::UnknownKey, key, "an unknown key"));
-    }
-    if let Some(Value::Object(secrets)) = project.get("secrets") {
-        problems.extend(secrets.keys().map(|key| Problem::new(Rule::Secret, format!("secrets.{key}"), "a secret")));
     }
     let mut canonical = Canonical::default();
     for (name, service) in entries(&mut project, "services") {
@@ -128,6 +145,7 @@ pub fn read(mut project: Value) -> Result<Canonical, Vec<Problem>> {
     canonical.networks = definitions(&mut project, "networks", &mut problems);
     canonical.volumes = definitions(&mut project, "volumes", &mut problems);
     canonical.configs = definitions(&mut project, "configs", &mut problems);
+    canonical.secrets = definitions(&mut project, "secrets", &mut problems);
     if problems.is_empty() { Ok(canonical) } else { Err(problems) }
 }
 
@@ -159,10 +177,13 @@ fn definitions<T: Default + serde::de::DeserializeOwned>(
     read
 }
 
-/// Extensions mean nothing to Compose or to us, and nulls are what is not written.
+/// The one extension of a definition that means something to us.
+const KEYVAULT: &str = "x-keyvault";
+
+/// Other extensions mean nothing to Compose or to us, and nulls are what is not written.
 fn strip(definition: &mut Value) {
     if let Value::Object(map) = definition {
-        map.retain(|key, value| !key.starts_with("x-") && !value.is_null());
+        map.retain(|key, value| (!key.starts_with("x-") || key == KEYVAULT) && !value.is_null());
     }
 }
 

@@ -12,6 +12,8 @@ use crate::model::{BindOptions, Config, ConfigUse, Mount, Service};
 use crate::project_files::{Found, ProjectFiles, content_dir, directory_id};
 use crate::reading::Reading;
 use crate::refusal::{Problem, Rule};
+use crate::secret_needs;
+use crate::spec::ServiceSecrets;
 
 /// Sockets that make whoever holds them root: a directory above them in `allow_binds` does not allow them.
 const SOCKETS: &[&str] = &["docker.sock", "containerd.sock", "podman.sock", "crio.sock"];
@@ -48,6 +50,15 @@ pub enum Source {
     },
     /// A volume without a name.
     Anonymous,
+    /// A file of the service's set of secrets.
+    Secret {
+        /// Which set: another one is another container.
+        set: String,
+        /// The file.
+        name: String,
+    },
+    /// landfall-exec, as it is on this machine.
+    Program,
     /// Memory.
     Tmpfs {
         /// In bytes.
@@ -88,6 +99,8 @@ pub struct Surroundings<'a> {
     pub host: &'a Host,
     /// Variables, for configs that are one.
     pub vars: &'a std::collections::BTreeMap<String, String>,
+    /// The sets of secrets that there are, by service.
+    pub secret_sets: &'a std::collections::BTreeMap<String, ServiceSecrets>,
 }
 
 /// Resolves all mounts of a service.
@@ -112,6 +125,12 @@ pub fn resolve(name: &str, service: &Service, around: Surroundings<'_>, problems
             let target = target.map_or_else(|| format!("/{}", config.source), |t| absolute(t));
             mounts.mounts.push(MountSpec { target, source, read_only: true });
         }
+    }
+    let set = around.secret_sets.get(name).map_or(secret_needs::NO_SET, |secrets| &secrets.set);
+    for secret in &service.secrets {
+        let (set, file) = (set.to_owned(), secret.source.0.clone());
+        let target = secret_needs::target(secret);
+        mounts.mounts.push(MountSpec { target, source: Source::Secret { set, name: file }, read_only: true });
     }
     problems.append(&mut reading.problems);
     mounts.mounts.sort();

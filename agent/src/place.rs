@@ -44,6 +44,11 @@ pub(crate) fn take_over(view: &View<'_>, turn: Turn<'_>, container: &Container) 
         if let Some(by) = turn.blocked {
             return Some(Look::waits(None, format!("waits for `{by}`")));
         }
+        if let Some(secrets) = &spec.secrets
+            && !view.runtime.has_secrets(&secrets.set)
+        {
+            return Some(Look::waits(None, "waits for its secrets"));
+        }
         if view.runtime.is_starting(&container.id) {
             return Some(Look::waits(None, "is being started"));
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::rc::Rc;
 
-use futures_util::future::{Either, join_all, select, try_join_all};
+use futures_util::future::{Either, join_all, select, try_join, try_join_all};
 use landfall_core::config::{Ports, Preview};
 use landfall_core::ids::{AppName, ReleaseId};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use crate::caps::HostContext;
 use crate::children::{self, Files, Question, ToFinalise, ToTranslate};
 use crate::engine::LocalImage;
 use crate::networks::LiveNetwork;
+use crate::secret_sets;
 use crate::shared::Shared;
 use crate::spec::Deployment;
 use crate::translate::{ImageFacts, Refusal};
@@ -65,6 +66,8 @@ pub struct Examined {
     pub result: Result<Deployment, Stop>,
     /// What Compose warned of.
     pub warnings: Vec<String>,
+    /// Its sets of secrets, as far as it was found out which.
+    pub secrets: Vec<String>,
 }
 
 /// Takes a release through preflight. For a rollout images are pulled and files written, and it is told when there are cores to
@@ -75,9 +78,16 @@ pub async fn preflight(
     id: ReleaseId,
     rollout: Option<oneshot::Sender<()>>,
 ) -> Examined {
-    let mut warnings = Vec::new();
-    let result = examine(shared, app, id, rollout, &mut warnings).await;
-    Examined { result, warnings }
+    let mut found = Found::default();
+    let result = examine(shared, app, id, rollout, &mut found).await;
+    Examined { result, warnings: found.warnings, secrets: found.secrets }
+}
+
+/// What is known however it ends.
+#[derive(Default)]
+struct Found {
+    warnings: Vec<String>,
+    secrets: Vec<String>,
 }
 
 async fn examine(
@@ -85,7 +95,7 @@ async fn examine(
     app: AppName,
     id: ReleaseId,
     rollout: Option<oneshot::Sender<()>>,
-    warnings: &mut Vec<String>,
+    also: &mut Found,
 ) -> Result<Deployment, Stop> {
     let touch = rollout.is_some();
     let settings = shared.settings();
@@ -141,7 +151,7 @@ async fn examine(
             }
         }
     };
-    warnings.extend(translation.warnings);
+    also.warnings = translation.warnings;
     let model = translation.result?;
     let fetches = model.images.into_iter().map(|reference| {
         let (shared, app, found) = (&shared, &app, here_early.remove(&reference));
@@ -150,7 +160,16 @@ async fn examine(
             facts.map_err(|error| unfetched(&reference, &error)).map(|facts| (reference, facts))
         }
     });
-    let images: BTreeMap<String, ImageFacts> = try_join_all(fetches).await?.into_iter().collect();
+    let secrets = async {
+        if touch {
+            secret_sets::obtain(&shared, &app, &model.needs).await
+        } else {
+            Ok(secret_sets::known(&shared, &app, &model.needs))
+        }
+    };
+    let (images, secret_sets) = try_join(try_join_all(fetches), secrets).await?;
+    also.secrets = secret_sets.values().map(|secrets| secrets.set.clone()).collect();
+    let images: BTreeMap<String, ImageFacts> = images.into_iter().collect();
     // What is promised to this release must be seen by the next.
     let _turn = shared.admission.lock().await;
     let machine = shared.machine.borrow().clone();
@@ -164,6 +183,7 @@ async fn examine(
         memory_of_other_apps: shared.memory_of_others(&app),
         handed_volumes: handed_volumes(&shared, &app),
         live_networks: live_networks(&shared, &app),
+        secret_sets,
     };
     let live = shared.views.borrow().get(&app).and_then(|v| v.state.live.as_ref().map(|live| live.deployment.clone()));
     let files = if touch { Files::Write } else { Files::Leave };
@@ -185,14 +205,13 @@ async fn image_facts(
 ) -> anyhow::Result<ImageFacts> {
     let settings = shared.settings();
     let pinned = shared.engine.pin(&settings, reference).await?;
-    let volumes = if let Some(found) = found {
-        found.volumes
-    } else if touch {
-        shared.engine.pull(&settings, app, &pinned).await?.volumes
-    } else {
-        shared.engine.local_image(&pinned).await?.map(|i| i.volumes).unwrap_or_default()
+    let found = match found {
+        Some(found) => Some(found),
+        None if touch => Some(shared.engine.pull(&settings, app, &pinned).await?),
+        None => shared.engine.local_image(&pinned).await?,
     };
-    Ok(ImageFacts { pinned, volumes })
+    let (volumes, start) = found.map_or((Vec::new(), None), |found| (found.volumes, Some(found.start)));
+    Ok(ImageFacts { pinned, volumes, start })
 }
 
 /// Volumes without a name that hold the data of the containers that are there, made by hand or by an older release: they pass to

@@ -69,7 +69,7 @@ rules! {
     NoImage Invalid "name an image; CI builds, the VM only runs",
     Build Policy "build in CI and name the pushed `image:`; nothing is built on this host",
     Hook Invalid "move it into the image or into a one-shot service; hooks run inside Compose, which is not there at run time",
-    Secret Invalid "remove it; secrets are not supported by this version",
+    Secret Invalid "name it in a vault: `external: true` with `name: NAME`, or `x-keyvault: NAME` beside `file:` or `environment:`",
     Cycle Invalid "remove one of these edges",
     StartFirst Invalid "remove it, or use `order: stop-first`: two containers of the service would share what is not made to be shared",
     FailureAction Invalid "use `rollback` or `pause`: to go on with a broken release helps nobody",

@@ -18,6 +18,7 @@ use crate::decide::{self, Candidate};
 use crate::history;
 use crate::observed::Millis;
 use crate::preflight::{self, Examined, Stop};
+use crate::secret_sets;
 use crate::shared::{Mail, Shared};
 use crate::state::{AppState, Attempt, Phase};
 use crate::tag_watch::{TagWatch, Tags};
@@ -31,6 +32,8 @@ struct Aim {
     release: ReleaseId,
     sequence: Option<u64>,
     epoch: u64,
+    /// Its sets of secrets: another one is a rotation.
+    secrets: Vec<String>,
 }
 
 /// The newest release of one app, on its way to being a candidate.
@@ -140,7 +143,13 @@ impl ReleaseWatch {
         if self.tags().map_or(!channel.tags.is_empty(), |tags| channel.tags != *tags) {
             return false;
         }
-        let aim = Aim { release: release.clone(), sequence: channel.sequence, epoch: self.shared.settings_epoch.get() };
+        // Which sets a release has is found out while it is examined: till then those are no news.
+        let secrets = match &self.aim {
+            Some(aim) if self.preflight.is_some() => aim.secrets.clone(),
+            Some(_) | None => secret_sets::newest(&self.shared, &self.app),
+        };
+        let epoch = self.shared.settings_epoch.get();
+        let aim = Aim { release: release.clone(), sequence: channel.sequence, epoch, secrets };
         let again = self.again_at.is_some_and(|at| now() >= at);
         if self.aim.as_ref() == Some(&aim) && !again {
             return false;
@@ -153,7 +162,7 @@ impl ReleaseWatch {
         // What is live, published again: nothing to examine, unless the settings changed.
         let settled = matches!(state.phase, Phase::Idle | Phase::Probation(_));
         let live = state.live.as_ref().map(|g| &g.deployment.release);
-        let same_settings = self.aim.as_ref().is_some_and(|a| a.epoch == aim.epoch);
+        let same_settings = self.aim.as_ref().is_some_and(|a| a.epoch == aim.epoch && a.secrets == aim.secrets);
         self.again_at = None;
         self.aim = Some(aim);
         if settled && same_settings && live == Some(release) {
@@ -191,12 +200,16 @@ impl ReleaseWatch {
             return None;
         }
         let (task, attempt) = self.preflight.take()?;
-        let (result, warnings) = match task.await {
-            Ok(examined) => (examined.result, examined.warnings),
-            Err(error) => (Err(Stop::Later(format!("preflight ended early: {error}"))), Vec::new()),
-        };
-        self.warn(warnings);
-        match result {
+        let examined = task.await.unwrap_or_else(|error| Examined {
+            result: Err(Stop::Later(format!("preflight ended early: {error}"))),
+            warnings: Vec::new(),
+            secrets: Vec::new(),
+        });
+        self.warn(examined.warnings);
+        if let Some(aim) = &mut self.aim {
+            aim.secrets = examined.secrets;
+        }
+        match examined.result {
             Ok(deployment) => {
                 self.failures = 0;
                 self.refused = None;

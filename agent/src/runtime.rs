@@ -30,6 +30,8 @@ pub struct Runtime {
     /// Started by this agent, and not known to be well yet.
     own_starts: BTreeSet<String>,
     opened: Vec<String>,
+    /// Sets of secrets that are there.
+    secrets: BTreeSet<String>,
 }
 
 /// The Engine could not start a container.
@@ -86,6 +88,16 @@ impl Runtime {
                 }
             }
         }
+    }
+
+    /// The sets of secrets that are there now.
+    pub fn secrets_seen(&mut self, sets: BTreeSet<String>) {
+        self.secrets = sets;
+    }
+
+    /// Whether a container with this set can be started: its files would be missing, and Docker starts none without.
+    pub fn has_secrets(&self, set: &str) -> bool {
+        self.secrets.contains(set)
     }
 
     /// Containers that are gone could not be made again: not before `until`.

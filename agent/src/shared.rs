@@ -10,6 +10,7 @@ use landfall_core::config::Settings;
 use landfall_core::contract::ChannelFile;
 use landfall_core::ids::AppName;
 use landfall_core::layout::Layout;
+use landfall_core::secrets::SecretNeed;
 use tokio::sync::{Notify, OnceCell, mpsc, oneshot};
 
 use crate::children;
@@ -60,6 +61,10 @@ pub struct Shared {
     pub changed: Notify,
     /// Told when an app's life is over: what it had is free.
     pub ended: Notify,
+    /// What the newest release of each app needs of vaults; nothing is known before its first preflight.
+    pub needs: RefCell<BTreeMap<AppName, Vec<SecretNeed>>>,
+    /// Told when the fetcher may have said something new.
+    pub secrets_changed: Notify,
     /// How to reach each app's loop.
     pub mailboxes: RefCell<BTreeMap<AppName, mpsc::UnboundedSender<Mail>>>,
 }
@@ -102,6 +107,8 @@ pub enum Mail {
     Gap,
     /// Its channel file, or the settings, may have changed.
     Look,
+    /// What is wanted of the other daemons has changed.
+    Want,
     /// Something was freed that a refused release may have lacked.
     Again,
     /// Its life is over, and why: it was a preview.

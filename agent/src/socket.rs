@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
 use crate::shared::{Intent, Mail, Shared};
-use crate::{live_files, plan_view, preflight, status};
+use crate::{live_files, plan_view, preflight, secret_sets, status};
 
 /// A request is one line and no longer than this.
 const LONGEST_REQUEST: u64 = 64 * 1024;
@@ -155,6 +155,10 @@ async fn answer(shared: &Rc<Shared>, command: Command, uid: u32) -> Result<Vec<s
         Command::HandsOff { app, seconds, why } => intent(shared, &app, Intent::HandsOff(seconds, by(uid, &why))).await,
         Command::Rollback { app, why } => intent(shared, &app, Intent::Rollback(by(uid, &why))).await,
         Command::Retry { app } => intent(shared, &app, Intent::Retry).await,
+        Command::Secrets { app } => {
+            known(shared, &app)?;
+            values(secret_sets::shown(shared, &app))
+        }
         Command::Poll { app } => {
             known(shared, &app)?;
             live_files::raise_poll(shared, &app).map_err(|e| internal(&e))?;

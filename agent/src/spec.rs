@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use landfall_core::ids::{DeploymentId, ReleaseId};
+use landfall_core::secrets::SecretNeed;
 use serde::{Deserialize, Serialize};
 
 /// One deployment: a release as this VM runs it.
@@ -95,6 +96,18 @@ pub struct ServiceSpec {
     pub host_ports: Vec<String>,
     /// Effective memory cap in bytes, per replica.
     pub memory: u64,
+    /// The set of secrets that its containers mount; none where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<ServiceSecrets>,
+}
+
+/// The set of secrets of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSecrets {
+    /// The set's name.
+    pub set: String,
+    /// With all versions: asks for this set and no other, also after a reboot.
+    pub need: SecretNeed,
 }
 
 /// An edge of the start-up order.

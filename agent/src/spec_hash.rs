@@ -55,6 +55,9 @@ fn mount(mount: &MountSpec) -> Value {
     let source = match &mount.source {
         Source::Staged(content) | Source::Ours(content) => json!({"content": content}),
         Source::Host(path) => json!({"host": path}),
+        // A rotation is another set, and so another container.
+        Source::Secret { set, name } => json!({"secret": name, "set": set}),
+        Source::Program => json!({"program": "landfall-exec"}),
         Source::Volume { key, nocopy, subpath } => {
             json!({"volume": key, "nocopy": nocopy.then_some(true), "subpath": subpath})
         }

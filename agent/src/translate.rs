@@ -24,17 +24,30 @@ use crate::reading::Reading;
 pub use crate::refusal::Refusal;
 use crate::refusal::{Problem, Rule};
 use crate::released::{self, Released};
-use crate::spec::{Condition, Dependency, Deployment, Order, ServiceSpec};
+use crate::spec::{Condition, Dependency, Deployment, Order, ServiceSecrets, ServiceSpec};
 use crate::updates::{self, Updates};
-use crate::{graph, networks, spec_hash};
+use crate::{graph, networks, spec_hash, wrapping};
 
 /// What is known of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ImageFacts {
     /// `repository@sha256:…`.
     pub pinned: String,
     /// Paths that it declares as volumes.
     pub volumes: Vec<String>,
+    /// What it starts; none where nobody has looked into it, as in `landfall check`.
+    pub start: Option<ImageStart>,
+}
+
+/// What an image starts by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ImageStart {
+    /// ENTRYPOINT.
+    pub entrypoint: Vec<String>,
+    /// CMD.
+    pub command: Vec<String>,
+    /// HEALTHCHECK: `CMD` or `CMD-SHELL`, and its words.
+    pub health_test: Vec<String>,
 }
 
 /// A release, ready to be prepared.
@@ -121,6 +134,7 @@ pub fn finalise(
         let digest = draft.image.pinned.rsplit_once('@').map_or("", |(_, digest)| digest);
         lines.push(format!("image {} {digest}", draft.name));
         lines.push(draft.released.caps.line(draft.name));
+        lines.extend(draft.secrets.iter().map(|secrets| format!("secrets {} {}", draft.name, secrets.set)));
         let one_shot = completed.contains(draft.name) || draft.updates.run_is_written;
         services.insert(draft.name.to_owned(), draft.service_spec(spec.clone(), one_shot));
         files.extend(draft.files);
@@ -183,7 +197,7 @@ pub async fn check(
         } else {
             format!("{reference}@sha256:{}", sha256_hex(reference.as_bytes()))
         };
-        (reference, ImageFacts { pinned, volumes: Vec::new() })
+        (reference, ImageFacts { pinned, ..ImageFacts::default() })
     };
     let images = project.images().into_values().map(supposed).collect();
     finalise(&project, &images, context)
@@ -206,6 +220,7 @@ struct Draft<'a> {
     depends_on: Vec<Dependency>,
     namespace: Option<graph::Shared>,
     files: Vec<OwnFile>,
+    secrets: Option<ServiceSecrets>,
 }
 
 impl Draft<'_> {
@@ -230,6 +245,7 @@ impl Draft<'_> {
             shared_namespaces: self.namespace.as_ref().map(|shared| shared.keys.clone()).unwrap_or_default(),
             host_ports: self.released.ports.iter().filter_map(released::PortSpec::on_host).collect(),
             memory: self.released.caps.memory.unwrap_or_default(),
+            secrets: self.secrets.clone(),
         }
     }
 }
@@ -246,6 +262,7 @@ fn drafts<'a>(
         files: &project.files,
         host: &context.host,
         vars: &project.vars,
+        secret_sets: &context.secret_sets,
     };
     let mut updates_of = BTreeMap::new();
     for (name, service) in &project.canonical.services {
@@ -265,14 +282,17 @@ fn drafts<'a>(
         let allotted = project.preview.as_ref().and_then(|preview| preview.caps.of(name));
         let caps = caps::effective(service, allotted, &context.host, context.cpus, &mut reading);
         let (depends_on, namespace) = graph::edges(service, &enabled, &mut reading);
-        let released = released::release(service, resolved.mounts, caps, updates.stop_grace, &mut reading);
         let reference = service.image.as_deref().unwrap_or_default();
         let image = images.get(reference).cloned().unwrap_or_else(|| {
             reading.problem(Rule::Later, "image", format!("nothing is known of `{reference}`"));
-            ImageFacts { pinned: String::new(), volumes: Vec::new() }
+            ImageFacts::default()
         });
+        let mut mounts = resolved.mounts;
+        let wrapped = wrapping::wrap(service, &image, &mut mounts, &mut reading);
+        let released = released::release(&wrapped, mounts, caps, updates.stop_grace, &mut reading);
         problems.append(&mut reading.problems);
-        drafts.push(Draft { name, updates, released, image, depends_on, namespace, files: resolved.files });
+        let secrets = context.secret_sets.get(name).cloned();
+        drafts.push(Draft { name, updates, released, image, depends_on, namespace, files: resolved.files, secrets });
     }
     drafts
 }
@@ -335,7 +355,7 @@ fn shared_by_twins(draft: &Draft<'_>) -> Vec<String> {
             Source::Host(path) => shared.push(format!("a writable bind of `{path}`")),
             Source::Volume { key, .. } => shared.push(format!("the writable volume `{key}`")),
             Source::Anonymous => shared.push(format!("a volume at `{}`", mount.target)),
-            Source::Tmpfs { .. } | Source::Staged(_) | Source::Ours(_) => {}
+            Source::Tmpfs { .. } | Source::Staged(_) | Source::Ours(_) | Source::Secret { .. } | Source::Program => {}
         }
     }
     let tmpfs = |path: &str| {

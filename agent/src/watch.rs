@@ -54,6 +54,25 @@ pub async fn previews(shared: Rc<Shared>, mut on_news: impl FnMut()) {
     }
 }
 
+/// Tells all apps when the fetcher may have other sets of secrets.
+pub async fn secrets(shared: Rc<Shared>) {
+    let directory = shared.layout.secrets_index_dir();
+    let tell = || {
+        shared.secrets_changed.notify_waiters();
+        shared.tell_all(|| Mail::Look);
+    };
+    loop {
+        if let Ok(watch) = DirectoryWatch::open(&directory) {
+            tell();
+            while watch.changed().await == Change::Published {
+                tell();
+            }
+        }
+        // The fetcher makes the directory when somebody needs a secret.
+        tokio::time::sleep(DIRECTORY).await;
+    }
+}
+
 /// Follows the settings on disk. A mistake keeps those in force and is said once.
 pub async fn settings(shared: Rc<Shared>, mut on_new_app: impl FnMut()) {
     // Those that were not read at the start may only have met a busy machine.

@@ -21,12 +21,14 @@ use futures_util::StreamExt as _;
 use landfall_agent::caps::HostContext;
 use landfall_agent::compose_plugin::{ComposePlugin, ConfigRequest};
 use landfall_agent::refusal::{Refusal, Rule};
-use landfall_agent::translate::{self, Final, ImageFacts};
+use landfall_agent::spec::ServiceSecrets;
+use landfall_agent::translate::{self, Final, ImageFacts, ImageStart};
 use landfall_agent::yaml;
 use landfall_core::config::{App, Host, Ports, Preview, PreviewCaps, Source, parse_size};
 use landfall_core::contract::{StagedFile, StagedRelease, StagedSource};
 use landfall_core::ids::{AppName, Digest, ReleaseId};
 use landfall_core::layout::Layout;
+use landfall_core::secrets::SecretNeed;
 use serde_json::Value;
 
 const APP: &str = "shop";
@@ -79,6 +81,7 @@ fn given(expect: &str, root: &Path) -> Given {
             memory_of_other_apps: 0,
             handed_volumes: BTreeMap::new(),
             live_networks: BTreeMap::new(),
+            secret_sets: BTreeMap::new(),
         },
         volumes: BTreeMap::new(),
         pointer: BTreeMap::new(),
@@ -107,6 +110,11 @@ fn given(expect: &str, root: &Path) -> Given {
             }
             ["image_volume", service, path] => {
                 given.volumes.entry(service.to_owned()).or_default().push(path.to_owned());
+            }
+            ["set", service, set] => {
+                let need = SecretNeed { service: service.to_owned(), files: BTreeMap::new() };
+                let secrets = ServiceSecrets { set: set.to_owned(), need };
+                given.context.secret_sets.insert(service.to_owned(), secrets);
             }
             ["pointer", image] => {
                 let (service, image) = image.split_once('=').unwrap();
@@ -178,7 +186,11 @@ async fn run(plugin: &ComposePlugin, case: &Path, expect: &str) -> Result<Final,
     for (service, reference) in project.images().into_iter().filter(|_| given.facts) {
         let digest = Digest::of(reference.as_bytes());
         let pinned = if reference.contains('@') { reference.clone() } else { format!("{reference}@{digest}") };
-        let facts = images.entry(reference).or_insert(ImageFacts { pinned, volumes: Vec::new() });
+        let facts = images.entry(reference).or_insert(ImageFacts {
+            pinned,
+            start: Some(ImageStart::default()),
+            ..ImageFacts::default()
+        });
         facts.volumes.extend(given.volumes.get(&service).cloned().unwrap_or_default());
     }
     let done = translate::finalise(&project, &images, &given.context)?;
@@ -353,6 +365,32 @@ async fn a_plain_directory_is_judged_as_its_bundle_would_be() {
     let (plain, mut warnings) = (golden().join("plain"), Vec::new());
     let refused = translate::check(&plugin, &[gone], &plain, &app, &given.app, &given.context, &mut warnings).await;
     assert_eq!(refused.unwrap_err().problems[0].rule, Rule::Unreadable);
+}
+
+/// Names are resolved by Compose's own interpolation.
+#[tokio::test]
+async fn secrets_become_needs() {
+    let case = golden().join("secrets");
+    let root = tempfile::tempdir().unwrap();
+    let given = given(&fs::read_to_string(case.join("expect")).unwrap(), root.path());
+    let staged = stage(&case, &given);
+    let (app, context) = (APP.parse().unwrap(), &given.context);
+    let mut warnings = Vec::new();
+    let plugin = &plugin().await;
+    let read =
+        translate::canonicalise(plugin, &context.layout, &staged, &app, &given.app, &context.host, &mut warnings);
+    let project = read.await.unwrap();
+    let [need] = project.needs() else { panic!("{:?}", project.needs()) };
+    assert_eq!(need.service, "web");
+    let files = need.files.iter().map(|(name, file)| {
+        (name.as_str(), file.secret.to_string(), file.uid.unwrap_or(0), file.gid.unwrap_or(0), file.mode)
+    });
+    let wanted = [
+        ("DB_PASSWORD", "stage-db-password".to_owned(), 0, 0, None),
+        ("TOKEN", "token@0123456789abcdef0123456789abcdef".to_owned(), 0, 0, None),
+        ("api-key", "kv2/api-key".to_owned(), 1000, 33, Some(0o440)),
+    ];
+    assert_eq!(files.collect::<Vec<_>>(), wanted);
 }
 
 #[test]

@@ -53,6 +53,9 @@ pub enum Verb {
     Plan(Plan),
     /// The last log lines of an app's services.
     Logs(Logs),
+    /// Which secrets an app needs, which versions are here and run, and what is missing; never a value. Exit code 10 when
+    /// something is.
+    Secrets(Secrets),
     /// No release changes until `resume`; supervision goes on.
     Hold(Why),
     /// End a hold or hands-off.
@@ -193,6 +196,37 @@ pub struct Plan {
     pub json: bool,
 }
 
+/// Arguments of `secrets`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Secrets {
+    /// Which app; may be left out where there is only one.
+    pub app: Option<AppName>,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+    /// What else to ask.
+    #[command(subcommand)]
+    pub verb: Option<SecretsVerb>,
+}
+
+/// What else `secrets` can say.
+#[derive(Debug, Subcommand)]
+pub enum SecretsVerb {
+    /// Why a secret is missing, and what would mend it.
+    Explain(Explain),
+}
+
+/// Arguments of `secrets explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Its key in the compose file, or its name in the vault.
+    pub name: String,
+    /// Which app; may be left out where there is only one.
+    #[arg(long)]
+    pub app: Option<AppName>,
+}
+
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
 pub struct Logs {
@@ -297,6 +331,10 @@ mod tests {
             ("history web --last 3 --json", Ok("last: 3, json: true")),
             ("plan web 3fa2bc01", Ok("release: Some(\"3fa2bc01\")")),
             ("plan web 3fa2", Err("8 to 64")),
+            ("secrets", Ok("app: None, json: false")),
+            ("secrets web --json", Ok("json: true")),
+            ("secrets explain DB --app web", Ok("Explain { name: \"DB\"")),
+            ("secrets web explain DB", Err("explain")),
             ("logs web api --lines 5", Ok("service: Some(\"api\"), lines: 5")),
             ("hold web", Err("--why")),
             ("hold web --why=", Err("say why")),

@@ -66,6 +66,7 @@ async fn compose(
         memory_of_other_apps: 0,
         handed_volumes: BTreeMap::new(),
         live_networks: BTreeMap::new(),
+        secret_sets: BTreeMap::new(),
     };
     let mut warnings = Vec::new();
     let checked = translate::check(&plugin, &arguments.files, &project, name, app, &context, &mut warnings).await;

@@ -7,7 +7,7 @@
 //! | [`failure`] | an error with its exit code and what to do next |
 //! | [`terminal`] | colour, widths, ages and sizes as people read them |
 //! | [`agent`] | the client of the agent's socket |
-//! | [`status`], [`history`], [`plan`], [`logs`], [`orders`], [`check`] | one command group each; rendering is pure |
+//! | [`status`], [`history`], [`plan`], [`logs`], [`secrets`], [`orders`], [`check`] | one command group each; rendering is pure |
 //! | [`publish`] | the glue of `publish`, over the modules below |
 //! | [`promote`], [`diff`] | a channel's release to another channel; the project against a channel |
 //! | [`published`] | a release as a channel has it |
@@ -46,6 +46,7 @@ pub mod promote;
 pub mod publish;
 pub mod published;
 pub mod registry;
+pub mod secrets;
 pub mod status;
 pub mod terminal;
 pub mod wait;
@@ -79,6 +80,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failed> {
         Verb::History(arguments) => history::run(&agent, &arguments).await,
         Verb::Plan(arguments) => plan::run(&agent, &arguments).await,
         Verb::Logs(arguments) => logs::run(&agent, &arguments).await,
+        Verb::Secrets(arguments) => secrets::run(&agent, &arguments).await,
         Verb::Hold(arguments) => orders::hold(&agent, &arguments).await,
         Verb::Resume(arguments) => orders::resume(&agent, &arguments).await,
         Verb::HandsOff(arguments) => orders::hands_off(&agent, &arguments).await,

@@ -44,6 +44,11 @@ impl Layout {
         self.host_app(app).join("compose.yaml")
     }
 
+    /// landfall-exec, which containers mount.
+    pub fn exec_program(&self) -> PathBuf {
+        self.at("usr/libexec/landfall/landfall-exec")
+    }
+
     /// All that the watcher writes.
     pub fn watcher(&self) -> PathBuf {
         self.at("var/lib/landfall/watcher")

@@ -82,6 +82,11 @@ pub enum Command {
         /// Which app.
         app: AppName,
     },
+    /// What its services need of vaults, and what is there; lines of [`SecretStatus`].
+    Secrets {
+        /// Which app.
+        app: AppName,
+    },
     /// Have the watcher ask the channel now.
     Poll {
         /// Which app.
@@ -116,6 +121,29 @@ pub struct Failure {
     pub message: String,
     /// What to do next.
     pub next: String,
+}
+
+/// One secret of one service, without its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretStatus {
+    /// The Compose service.
+    pub service: String,
+    /// Its key in the compose file.
+    pub key: String,
+    /// Where it is: `[vault/]name[@version]`.
+    pub secret: String,
+    /// The version that containers run with; none where none does.
+    pub running: Option<String>,
+    /// The newest version that is on this VM.
+    pub newest: Option<String>,
+    /// Since when that is here (RFC 3339).
+    pub since: Option<String>,
+    /// When it ends (RFC 3339), where the vault says so.
+    pub expires: Option<String>,
+    /// When the vault last confirmed it (RFC 3339).
+    pub checked_at: Option<String>,
+    /// Why the last look failed, and what to do.
+    pub problem: Option<String>,
 }
 
 /// All that `landfall status` shows.

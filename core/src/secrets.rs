@@ -37,7 +37,9 @@ pub struct SecretReference {
 
 /// A text that is no reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` names no secret: expected `name`, `vault/name` or `name@version`; a name has letters, digits and `-`, at most 127")]
+#[error(
+    "`{0}` names no secret: expected `name`, `vault/name` or `name@version`; a name has letters, digits and `-`, at most 127"
+)]
 pub struct InvalidReference(String);
 
 impl FromStr for SecretReference {
@@ -46,8 +48,8 @@ impl FromStr for SecretReference {
     fn from_str(text: &str) -> Result<Self, InvalidReference> {
         let (path, version) = text.split_once('@').map_or((text, None), |(path, version)| (path, Some(version)));
         let (vault, name) = path.split_once('/').unwrap_or((DEFAULT_VAULT, path));
-        let version_is_valid =
-            version.is_none_or(|v| (1..=VERSION_LENGTH).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_alphanumeric()));
+        let version_is_valid = version
+            .is_none_or(|v| (1..=VERSION_LENGTH).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_alphanumeric()));
         if is_vault_name(vault) && is_secret_name(name) && version_is_valid {
             Ok(Self { vault: vault.to_owned(), name: name.to_owned(), version: version.map(str::to_owned) })
         } else {
@@ -119,6 +121,11 @@ impl SecretNeed {
             text.push_str(&format!("{name} {secret} {} {} {}\n", number(*uid), number(*gid), octal(*mode)));
         }
         sha256_hex(text.as_bytes())
+    }
+
+    /// Whether any of it is wanted in its newest version.
+    pub fn is_open(&self) -> bool {
+        self.files.values().any(|file| file.secret.version.is_none())
     }
 
     /// The same with these versions, by file name: what names exactly one set. None where one is missing.

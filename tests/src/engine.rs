@@ -111,6 +111,12 @@ impl Engine {
         running.pop().context("no container")
     }
 
+    /// Where it keeps all that it has.
+    pub fn data_root(&self) -> Result<PathBuf> {
+        let info = self.call("GET", "/info", None)?;
+        Ok(info["DockerRootDir"].as_str().context("no `DockerRootDir`")?.into())
+    }
+
     /// The ids of the running containers by service; a service with several has the last.
     pub fn serving_ids(&self, project: &str) -> Result<BTreeMap<String, String>> {
         let running = self.containers(project)?.into_iter().filter(|container| container.state == "running");

@@ -20,6 +20,7 @@
 //! | [`counting_proxy`] | the bytes that a program sends and receives |
 //! | [`tracer`], [`points`] | a process killed at a chosen system call |
 //! | [`sandbox`] | Azure Key Vault and IMDS as they behave, told what to hold and what to break |
+//! | [`secrets_memory`] | the memory that secrets lie in |
 //! | [`tour`], [`docker_restart`] | what `make try` shows |
 //! | [`mod@bench`] | the numbers of `make bench` |
 //! | [`suite`] | one test: its VM, its report on failure |
@@ -44,6 +45,7 @@ pub mod programs;
 pub mod project;
 pub mod registry;
 pub mod sandbox;
+pub mod secrets_memory;
 pub mod suite;
 pub mod tour;
 pub mod tracer;

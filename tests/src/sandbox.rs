@@ -77,17 +77,22 @@ impl Sandbox {
         }
         let urls = addresses[1..].iter().map(|(name, address)| (name.clone(), format!("https://{address}"))).collect();
         let command = Command::new(programs::find("sandbox")?);
-        Self::begin(directory, command, &addresses, urls, Place::Loopback)
+        Self::begin(directory, command, &addresses, urls, (Place::Loopback, Lifetime::Test))
     }
 
     /// In a network namespace with IMDS at 169.254.169.254:80 and vaults at `https://NAME.vault.azure.net`; whatever is to meet
     /// them runs [`Sandbox::inside`].
     pub fn start_in_namespace(directory: &Path, vaults: &[&str]) -> Result<Self> {
+        Self::start_in_namespace_for(directory, vaults, Lifetime::Test)
+    }
+
+    /// As [`Self::start_in_namespace`]; it may outlive this program.
+    pub fn start_in_namespace_for(directory: &Path, vaults: &[&str], lifetime: Lifetime) -> Result<Self> {
         let mut addresses = vec![("imds".to_owned(), format!("{}:80", namespace::IMDS))];
         addresses.extend(vaults.iter().enumerate().map(|(i, name)| ((*name).to_owned(), namespace::vault_address(i))));
         let urls = vaults.iter().map(|name| ((*name).to_owned(), format!("https://{name}.vault.azure.net"))).collect();
         let command = namespace::enter_new(directory, vaults, &programs::find("sandbox")?)?;
-        Self::begin(directory, command, &addresses, urls, Place::Namespace)
+        Self::begin(directory, command, &addresses, urls, (Place::Namespace, lifetime))
     }
 
     fn begin(
@@ -95,10 +100,10 @@ impl Sandbox {
         mut command: Command,
         addresses: &[(String, String)],
         vaults: BTreeMap<String, String>,
-        place: Place,
+        (place, lifetime): (Place, Lifetime),
     ) -> Result<Self> {
         command.arg(directory).args(addresses.iter().map(|(name, address)| format!("{name}={address}")));
-        let mut process = Process::start("sandbox", directory, command, Lifetime::Test)?;
+        let mut process = Process::start("sandbox", directory, command, lifetime)?;
         eventually(START, "the sandbox answers", || {
             process.check()?;
             control::tell(directory, &Word::ClearFaults)

@@ -18,6 +18,17 @@ use crate::vm::Vm;
 /// # Panics
 /// When the test fails.
 pub fn on_a_vm(name: &str, body: impl FnOnce(&mut Vm) -> Result<()>) {
+    on_a_vm_of("sample", name, |vm| {
+        vm.start()?;
+        body(vm)
+    });
+}
+
+/// As [`on_a_vm`], with the project of another fixture; `body` starts the daemons.
+///
+/// # Panics
+/// When the test fails.
+pub fn on_a_vm_of(fixture: &str, name: &str, body: impl FnOnce(&mut Vm) -> Result<()>) {
     static SWEEP: Once = Once::new();
     static COUNT: AtomicU32 = AtomicU32::new(0);
     // Inside, other processes have other numbers, and the Engine is new.
@@ -26,8 +37,8 @@ pub fn on_a_vm(name: &str, body: impl FnOnce(&mut Vm) -> Result<()>) {
     }
     let app = format!("{}{}-{}-{name}", clean::PREFIX, std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
     let directory = temporary_directory().expect("a temporary directory");
-    let mut vm = Vm::create(directory.path(), &app, None, Lifetime::Test).expect("a VM");
-    let outcome = catch_unwind(AssertUnwindSafe(|| vm.start().and_then(|()| body(&mut vm))));
+    let mut vm = Vm::of_fixture(fixture, directory.path(), &app, None, Lifetime::Test).expect("a VM");
+    let outcome = catch_unwind(AssertUnwindSafe(|| body(&mut vm)));
     if !matches!(outcome, Ok(Ok(()))) {
         eprintln!("{}", vm.report());
     }

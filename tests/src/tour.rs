@@ -1,4 +1,4 @@
-//! What `make try` shows: the whole loop once, for a person to watch, and the stack left running. The five lines at its
+//! What `make try` shows: the whole loop once, for a person to watch, and the stack left running. The six lines at its
 //! end come from `landfall history --json`; each was checked from outside before it was believed.
 
 use std::collections::BTreeMap;
@@ -7,17 +7,26 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
+use landfall_core::layout::Layout;
 use landfall_core::protocol::{HistoryEntry, HistoryEvent};
+use landfall_sample::http;
+use serde_json::json;
 
 use crate::clean;
 use crate::docker_restart;
 use crate::engine::Engine;
 use crate::process::{Lifetime, kill_recorded};
+use crate::sandbox::Sandbox;
+use crate::sandbox::vault::Grant;
+use crate::secrets_memory;
 use crate::vm::{Published, ROLLOUT, SOON, Vm};
 use crate::wait::eventually;
 
 /// How a person is told; called at least every few seconds.
 pub type Say<'a> = &'a mut dyn FnMut(&str);
+
+/// The vault's name.
+const VAULT: &str = "landfall-try";
 
 /// Where and how the tour runs.
 #[derive(Debug, Clone)]
@@ -30,12 +39,14 @@ pub struct Options {
     pub port: u16,
     /// Whether dockerd may be restarted; else the containers are killed in its place.
     pub restart_docker: Result<(), String>,
+    /// Whether a network namespace with a vault can be made; else the sample has no secret.
+    pub secrets: Result<(), String>,
 }
 
 /// How the tour ended.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Five lines.
+    /// Six lines; five where there is no vault.
     pub timeline: Vec<Line>,
     /// What is served now.
     pub serving: Published,
@@ -58,6 +69,8 @@ pub fn clean(directory: &Path, app: &str) -> Result<Vec<String>> {
     let engine = Engine::of_this_machine();
     removed.extend(engine.containers(app)?.into_iter().flat_map(|container| container.names));
     let left = clean::app(&engine, app);
+    // After the containers and the fetcher: they hold it.
+    secrets_memory::unmount(&Layout::new(directory.join("root")).secrets())?;
     ensure!(left.is_empty(), "not removed: {}", left.join("; "));
     if directory.exists() {
         std::fs::remove_dir_all(directory).with_context(|| directory.display().to_string())?;
@@ -70,7 +83,15 @@ pub fn clean(directory: &Path, app: &str) -> Result<Vec<String>> {
 pub fn run(options: &Options, say: Say<'_>) -> Result<Outcome> {
     std::fs::create_dir_all(&options.directory)?;
     say("starts a registry, landfall-image-watcher and landfall-agent");
-    let mut vm = Vm::create(&options.directory, &options.app, Some(options.port), Lifetime::Detached)?;
+    let fixture = if options.secrets.is_ok() { "secrets" } else { "sample" };
+    let mut vm = Vm::of_fixture(fixture, &options.directory, &options.app, Some(options.port), Lifetime::Detached)?;
+    let vault = match &options.secrets {
+        Ok(()) => Some(vault(&mut vm, say)?),
+        Err(why) => {
+            say(&format!("shows no secrets ({why})"));
+            None
+        }
+    };
     vm.start()?;
     let began = Timestamp::now();
     let mut timeline = Vec::new();
@@ -123,9 +144,46 @@ pub fn run(options: &Options, say: Say<'_>) -> Result<Outcome> {
     in_order(&vm, &before)?;
     add(&entry, format!("{what}, back in order: store, api, proxy"), say)?;
 
+    if let Some(vault) = vault {
+        let seq = vm.last_seq()?;
+        say("puts a new version of the secret `api-key` into the vault");
+        vault.set_secret(VAULT, "api-key", "second")?;
+        let before = vm.engine.serving_ids(&options.app)?;
+        let entry =
+            follow(&vm, say, ROLLOUT, "the new secret is live", |entries| after(entries, seq, HistoryEvent::Live))?;
+        reads(&vm, "second")?;
+        let now = vm.engine.serving_ids(&options.app)?;
+        let others = |ids: &BTreeMap<String, String>| ids.iter().filter(|(name, _)| *name != "api").count();
+        let kept = before.iter().filter(|(name, id)| *name != "api" && now.get(*name) == Some(id)).count();
+        ensure!(kept == others(&before) && now["api"] != before["api"], "replaced was {before:?} by {now:?}");
+        add(&entry, format!("secret rotated, api and nothing else replaced{}", took(&entry)), say)?;
+    }
+
     let status = vm.status()?;
     ensure!(status.release.as_ref() == Some(&v2.release), "`landfall status` says release {:?}", status.release);
     Ok(Outcome { timeline, serving: v2, url: vm.url() })
+}
+
+/// A vault that behaves as Azure's, in a network namespace of its own, and the fetcher beside it.
+fn vault(vm: &mut Vm, say: Say<'_>) -> Result<Sandbox> {
+    say("starts a stand-in for Azure Key Vault and IMDS in a network namespace, and landfall-secrets-fetcher in it");
+    let sandbox = Sandbox::start_in_namespace_for(vm.directory(), &[VAULT], Lifetime::Detached)?;
+    sandbox.grant(VAULT, "system", Grant::GET)?;
+    sandbox.set_secret(VAULT, "api-key", "first")?;
+    sandbox.set_secret(VAULT, "store-key", "unchanged")?;
+    let url = sandbox.vault_url(VAULT)?;
+    vm.configure_vaults(&json!({ "default": { "url": url, "refresh": "1s" } }))?;
+    vm.start_fetcher(&sandbox)?;
+    Ok(sandbox)
+}
+
+/// Waits until the api says that its secret is this.
+pub fn reads(vm: &Vm, wanted: &str) -> Result<()> {
+    eventually(SOON * 2, &format!("the api has `{wanted}`"), || {
+        let answer = http::get(&format!("{}secret", vm.url()))?;
+        ensure!(answer.text() == wanted, "it answers {} `{}`", answer.status, answer.text());
+        Ok(())
+    })
 }
 
 fn release(vm: &Vm, version: &str, say: Say<'_>) -> Result<(Published, HistoryEntry)> {

@@ -17,8 +17,9 @@ use crate::prober::{self, Served};
 use crate::process::{Lifetime, Process, tail};
 use crate::project::Project;
 use crate::registry::Registry;
+use crate::sandbox::Sandbox;
 use crate::wait::eventually;
-use crate::{clean, ports, programs};
+use crate::{clean, ports, programs, secrets_memory};
 
 /// How long a rollout of the sample may take, a return included: its health gate alone may take 34 s.
 pub const ROLLOUT: Duration = Duration::from_mins(2);
@@ -42,6 +43,7 @@ pub struct Vm {
     probation: Option<Duration>,
     watcher: Option<Process>,
     agent: Option<Process>,
+    fetcher: Option<Process>,
 }
 
 /// How a run of the CLI ended.
@@ -83,6 +85,7 @@ impl Vm {
             probation: None,
             watcher: None,
             agent: None,
+            fetcher: None,
         };
         vm.configure(&json!({}))?;
         Ok(vm)
@@ -103,6 +106,12 @@ impl Vm {
         let registries = json!({ self.registry.address(): { "credential": file } });
         let apps = json!({ self.app.as_str(): self.app_settings() });
         self.write_settings(&json!({ "apps": apps, "registries": registries }).to_string())
+    }
+
+    /// Writes landfall.yaml with these vaults.
+    pub fn configure_vaults(&self, vaults: &serde_json::Value) -> Result<()> {
+        let apps = json!({ self.app.as_str(): self.app_settings() });
+        self.write_settings(&json!({ "apps": apps, "vaults": vaults }).to_string())
     }
 
     fn app_settings(&self) -> serde_json::Value {
@@ -169,6 +178,40 @@ impl Vm {
         let mut command = self.command("landfall-agent")?;
         command.envs(environment.iter().copied());
         self.agent = Some(Process::start("landfall-agent", &self.directory, command, self.lifetime)?);
+        Ok(())
+    }
+
+    /// Mounts the memory for secrets, as the machine does before all else, and starts the fetcher where the sandbox is.
+    pub fn start_fetcher(&mut self, sandbox: &Sandbox) -> Result<()> {
+        let name = "landfall-secrets-fetcher";
+        let secrets = self.layout().secrets();
+        std::fs::create_dir_all(&secrets)?;
+        if !secrets_memory::is_mounted(&secrets)? {
+            secrets_memory::mount(&secrets)?;
+        }
+        let exec = self.layout().exec_program();
+        std::fs::create_dir_all(exec.parent().context("no parent")?)?;
+        std::fs::copy(programs::exec()?, &exec)?;
+        let mut command = sandbox.inside(&programs::find(name)?)?;
+        command.arg("--root").arg(self.root()).env("SSL_CERT_FILE", sandbox.ca_file());
+        self.fetcher = Some(Process::start(name, &self.directory, command, self.lifetime)?);
+        Ok(())
+    }
+
+    /// kill -9.
+    pub fn kill_fetcher(&mut self) -> Result<()> {
+        self.fetcher.take().context("no fetcher runs")?.kill()
+    }
+
+    /// What a power cut leaves of secrets: an empty directory.
+    pub fn empty_secrets(&self) -> Result<()> {
+        let secrets = self.layout().secrets();
+        secrets_memory::unmount(&secrets)?;
+        secrets_memory::mount(&secrets)?;
+        let index = self.layout().secrets_index_dir();
+        if index.exists() {
+            std::fs::remove_dir_all(&index)?
+        }
         Ok(())
     }
 
@@ -336,7 +379,7 @@ impl Vm {
             lines.push(format!("{} {} {}", container.names.join(" "), &container.id[..12], container.status));
         }
         lines.push(format!("--- history\n{}", tail(&self.layout().history(&self.app), 20)));
-        for name in ["landfall-image-watcher", "landfall-agent"] {
+        for name in ["landfall-image-watcher", "landfall-agent", "landfall-secrets-fetcher"] {
             lines.push(format!("--- {name}\n{}", tail(&self.directory.join(format!("{name}.log")), 40)));
         }
         lines.join("\n")
@@ -360,8 +403,13 @@ impl Drop for Vm {
             // First the agent: it would heal what is removed.
             drop(self.agent.take());
             drop(self.watcher.take());
+            drop(self.fetcher.take());
             for left in self.apps().iter().flat_map(|app| clean::app(&self.engine, app.as_str())) {
                 eprintln!("left behind: {left}");
+            }
+            // After the containers: they hold it.
+            if let Err(error) = secrets_memory::unmount(&self.layout().secrets()) {
+                eprintln!("left behind: {error:#}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What `make try` shows is true: its five lines are there, in order, and the container that answers at the end has the
+//! What `make try` shows is true: its six lines are there, in order, and the container that answers at the end has the
 //! image that was published as v2. What it leaves is removed without a trace.
 
 use anyhow::{Result, ensure};
@@ -8,7 +8,7 @@ use landfall_tests::tour::{Options, clean, run};
 use landfall_tests::{ports, prober};
 
 #[test]
-fn the_tour_ends_with_v2_and_five_true_lines() -> Result<()> {
+fn the_tour_ends_with_v2_and_six_true_lines() -> Result<()> {
     let engine = Engine::of_this_machine();
     let app = format!("{PREFIX}{}-tour", std::process::id());
     let parent = tempfile::tempdir()?;
@@ -18,12 +18,20 @@ fn the_tour_ends_with_v2_and_five_true_lines() -> Result<()> {
         app: app.clone(),
         port: ports::free()?,
         restart_docker: Err("other tests run beside this one".to_owned()),
+        secrets: Ok(()),
     };
     let mut said = Vec::new();
     let outcome = run(&options, &mut |line| said.push(line.to_owned()));
     let checked = outcome.and_then(|outcome| {
         let lines: Vec<&str> = outcome.timeline.iter().map(|line| line.what.as_str()).collect();
-        let starts = ["v1 rolled out", "v2 rolled out", "v3 rolled back to v2", "api killed", "all containers killed"];
+        let starts = [
+            "v1 rolled out",
+            "v2 rolled out",
+            "v3 rolled back to v2",
+            "api killed",
+            "all containers killed",
+            "secret rotated",
+        ];
         ensure!(lines.len() == starts.len() && lines.iter().zip(starts).all(|(l, s)| l.starts_with(s)), "{lines:?}");
         ensure!(outcome.timeline.is_sorted_by(|a, b| a.at <= b.at), "{:?}", outcome.timeline);
         let served = prober::ask(&outcome.url).map_err(anyhow::Error::msg)?;
@@ -39,7 +47,7 @@ fn the_tour_ends_with_v2_and_five_true_lines() -> Result<()> {
     let removed = clean(&directory, &app)?;
     checked?;
 
-    for process in ["registry", "landfall-agent", "landfall-image-watcher"] {
+    for process in ["registry", "sandbox", "landfall-agent", "landfall-image-watcher", "landfall-secrets-fetcher"] {
         ensure!(removed.iter().any(|name| name == process), "{process} did not run: {removed:?}");
     }
     ensure!(engine.containers(&app)?.is_empty(), "containers are left");

@@ -69,6 +69,11 @@ impl AppLoop {
                 self.look.forget();
             }
             Mail::Look => self.newest.read_channel(),
+            Mail::Want => {
+                if let Err(error) = self.write_wanted() {
+                    tracing::warn!(LANDFALL_APP = %self.app, "cannot write what is wanted: {error:#}");
+                }
+            }
             Mail::Again => self.newest.again(),
             Mail::Intent(..) | Mail::End(_) => return Some(mail),
         }

@@ -58,6 +58,7 @@ pub struct Service {
     pub read_only: bool,
     pub restart: Option<Text>,
     pub scale: Option<Text>,
+    pub secrets: Vec<SecretUse>,
     pub security_opt: Vec<Text>,
     pub shm_size: Option<Text>,
     pub stdin_open: bool,
@@ -87,7 +88,7 @@ macro_rules! shapes {
 
 shapes! {
     /// `x-landfall`.
-    LandfallKeys { run: Option<Text>, rollback: Option<Text>, }
+    LandfallKeys { run: Option<Text>, rollback: Option<Text>, secrets_env: Vec<Text>, health: Option<Text>, }
     /// An edge of `depends_on`.
     DependsOn { condition: Option<Text>, required: Option<bool>, restart: bool, }
     /// `healthcheck`.
@@ -117,6 +118,8 @@ shapes! {
     TmpfsOptions { size: Option<Text>, mode: Option<Text>, }
     /// An entry of `configs`.
     ConfigUse { source: Text, target: Option<Text>, uid: Option<Text>, gid: Option<Text>, mode: Option<Text>, }
+    /// An entry of `secrets`.
+    SecretUse { source: Text, target: Option<Text>, uid: Option<Text>, gid: Option<Text>, mode: Option<Text>, }
     /// An entry of `networks`.
     Attachment {
         aliases: Vec<Text>, ipv4_address: Option<Text>, ipv6_address: Option<Text>, link_local_ips: Vec<Text>,
@@ -202,7 +205,6 @@ const REFUSED: &[(&str, Rule, &str)] = &[
     ("privileged", Rule::Privileged, "the container would own the machine"),
     ("provider", Rule::Provider, "a provider is a program that Compose runs on the host"),
     ("runtime", Rule::Runtime, "a choice of container runtime"),
-    ("secrets", Rule::Secret, "secrets"),
     ("storage_opt", Rule::NotSupported, "options of the storage driver"),
     ("sysctls", Rule::Sysctls, "kernel parameters"),
     ("use_api_socket", Rule::UseApiSocket, "the Docker socket would be in the container"),

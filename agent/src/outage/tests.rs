@@ -33,6 +33,7 @@ fn service(one_shot: bool) -> ServiceSpec {
         parallelism: 1,
         host_ports: Vec::new(),
         memory: 0,
+        secrets: None,
         delay: Duration::ZERO,
     }
 }

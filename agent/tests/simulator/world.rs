@@ -73,6 +73,7 @@ pub(crate) fn service(spec: &str, after: &[(&str, Condition)]) -> ServiceSpec {
         parallelism: 1,
         host_ports: Vec::new(),
         memory: 64 << 20,
+        secrets: None,
         delay: Duration::ZERO,
     }
 }

@@ -113,7 +113,9 @@ impl WrittenVault {
             }
             (None, Some(directory), None) => VaultSource::Directory(directory.0.into()),
             (None, Some(_), Some(_)) => {
-                return Err(format!("`vaults.{name}` is a directory and has an `identity`: nobody asks for it; remove it"));
+                return Err(format!(
+                    "`vaults.{name}` is a directory and has an `identity`: nobody asks for it; remove it"
+                ));
             }
             (Some(_), Some(_), _) => {
                 return Err(format!("`vaults.{name}` has a `url` and a `directory`: keep the one that it is"));
@@ -204,7 +206,11 @@ fn parse_pattern(text: &str) -> Result<NamePattern, InvalidValue> {
     if valid {
         Ok(NamePattern(text.to_owned()))
     } else {
-        Err(InvalidValue::new("pattern of names", text, "use letters, digits, `-` and at most one `*`, as in `stage-*`"))
+        Err(InvalidValue::new(
+            "pattern of names",
+            text,
+            "use letters, digits, `-` and at most one `*`, as in `stage-*`",
+        ))
     }
 }
 
@@ -236,7 +242,9 @@ mod tests {
     fn urls_and_identities() {
         assert_eq!(parse_url("https://kv-Acme.vault.azure.net/").unwrap(), "https://kv-acme.vault.azure.net");
         assert_eq!(parse_url("https://localhost:8443").unwrap(), "https://localhost:8443");
-        for wrong in ["http://kv.vault.azure.net", "https://", "https://a/b", "https://a:0", "https://u@h", "https://-a.b"] {
+        for wrong in
+            ["http://kv.vault.azure.net", "https://", "https://a/b", "https://a:0", "https://u@h", "https://-a.b"]
+        {
             assert!(parse_url(wrong).is_err(), "{wrong}");
         }
         let id = "01234567-89ab-cdef-0123-456789abcdef";

@@ -19,6 +19,8 @@ pub struct Settings {
     pub mode: Mode,
     /// `STORE`, as `host:port`: asked at each request.
     pub store: Option<String>,
+    /// The content of the file `SECRET_FILE`, or `API_KEY`, when it started; one that begins with `broken` makes it unhealthy.
+    pub secret: Option<String>,
 }
 
 /// How the api fares.
@@ -56,6 +58,7 @@ impl Settings {
             burn: read("BURN").is_some_and(|value| value == "1"),
             mode,
             store: read("STORE"),
+            secret: read("SECRET_FILE").and_then(|path| std::fs::read_to_string(path).ok()).or_else(|| read("API_KEY")),
         }
     }
 }
@@ -83,9 +86,15 @@ fn answer(settings: &Settings, up: Duration, request: &Request) -> Response {
         Mode::NeverHealthy | Mode::Crash => false,
         Mode::UnhealthyAfter(limit) => up < limit,
     };
+    let well = well && !settings.secret.as_ref().is_some_and(|secret| secret.starts_with("broken"));
     let status = if well { 200 } else { 503 };
     match request.target.as_str() {
         "/health" => Response::new(status, if well { "ok\n" } else { "not well\n" }),
+        // For the tests' judge, which knows what it put into the vault.
+        "/secret" => match &settings.secret {
+            Some(secret) => Response::new(200, secret.clone()),
+            None => Response::new(404, "no secret\n"),
+        },
         "/" => {
             let schema = match settings.store.as_deref().map(|store| http::call(store, ("GET", "/keys/schema"), &[])) {
                 None => "null".to_owned(),
@@ -129,8 +138,14 @@ mod tests {
             (Mode::UnhealthyAfter(seconds(5)), seconds(4), 200),
             (Mode::UnhealthyAfter(seconds(5)), seconds(6), 503),
         ] {
-            let settings =
-                Settings { version: "v1".into(), start_delay: Duration::ZERO, burn: false, mode, store: None };
+            let settings = Settings {
+                version: "v1".into(),
+                start_delay: Duration::ZERO,
+                burn: false,
+                mode,
+                store: None,
+                secret: None,
+            };
             for target in ["/", "/health"] {
                 let request = Request { method: "GET".into(), target: target.into(), body: Vec::new() };
                 assert_eq!(answer(&settings, up, &request).status, status, "{mode:?} {target}");

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use landfall_tests::engine::Engine;
+use landfall_tests::sandbox::namespace;
 use landfall_tests::tour::{self, Options};
 use landfall_tests::{docker_restart, ports, programs};
 
@@ -45,7 +46,8 @@ fn run() -> Result<()> {
     let restart_docker = docker_restart::allowed(&Engine::of_this_machine(), APP);
     let started = Instant::now();
     let mut say = |line: &str| println!("{:6.1} s  {line}", started.elapsed().as_secs_f64());
-    let options = Options { directory: directory.clone(), app: APP.to_owned(), port, restart_docker };
+    let secrets = namespace::allowed();
+    let options = Options { directory: directory.clone(), app: APP.to_owned(), port, restart_docker, secrets };
     let outcome = tour::run(&options, &mut say)?;
 
     println!("\nTimeline, from `landfall history --json`, in seconds since the first publication:");

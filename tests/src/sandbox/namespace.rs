@@ -37,6 +37,19 @@ pub fn join(id: u32, program: &Path) -> Command {
     command
 }
 
+/// Whether this process can make one, or why not.
+pub fn allowed() -> Result<(), String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("a network namespace needs root".to_owned());
+    }
+    let output = Command::new("unshare").args(["--net", "--mount", "--", "ip", "link", "set", "lo", "up"]).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("no network namespace: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) => Err(format!("cannot run `unshare`: {error}")),
+    }
+}
+
 fn names(vaults: &[&str]) -> String {
     let mut lines = "127.0.0.1 localhost\n".to_owned();
     for (index, vault) in vaults.iter().enumerate() {

@@ -11,6 +11,7 @@ mod idempotence;
 mod outage;
 mod previews;
 mod rollout;
+mod secrets;
 mod shapes;
 mod sources;
 mod supervision;

@@ -1,0 +1,183 @@
+//! Secrets from the vault to the process: a rotation is a rollout of exactly its consumers, a bad one is taken back, a power cut
+//! empties the memory that they lie in, and a release has only what this machine's settings let it have.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use landfall_core::protocol::HistoryEvent;
+use landfall_tests::prober::Prober;
+use landfall_tests::sandbox::Sandbox;
+use landfall_tests::sandbox::vault::Grant;
+use landfall_tests::suite::on_a_vm_of;
+use landfall_tests::tour::reads;
+use landfall_tests::vm::{SOON, Vm};
+use landfall_tests::wait::eventually;
+use serde_json::json;
+
+const PACE: Duration = Duration::from_millis(20);
+
+/// A VM whose identity may read the vault, with both secrets in it.
+fn with_secrets(name: &str, allow: &[&str], body: impl FnOnce(&mut Vm, &Sandbox) -> Result<()>) {
+    on_a_vm_of("secrets", name, |vm| {
+        let sandbox = Sandbox::start_in_namespace(vm.directory(), &["kv"])?;
+        sandbox.grant("kv", "system", Grant::GET)?;
+        sandbox.set_secret("kv", "api-key", "first")?;
+        sandbox.set_secret("kv", "store-key", "unchanged")?;
+        let url = sandbox.vault_url("kv")?;
+        vm.configure_vaults(&json!({ "default": { "url": url, "refresh": "1s", "allow": allow } }))?;
+        vm.start_fetcher(&sandbox)?;
+        vm.start()?;
+        body(vm, &sandbox)
+    });
+}
+
+fn changed(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<String> {
+    before.iter().filter(|(name, id)| after.get(*name) != Some(id)).map(|(name, _)| name.clone()).collect()
+}
+
+#[test]
+fn a_rotation_replaces_exactly_its_consumers_and_a_bad_one_is_taken_back() {
+    with_secrets("rotation", &["*"], |vm, sandbox| {
+        let v1 = vm.publish_version("v1", &[])?;
+        vm.live(&v1)?;
+        reads(vm, "first")?;
+        let app = vm.app.to_string();
+        let before = vm.engine.serving_ids(&app)?;
+        let seq = vm.last_seq()?;
+        let prober = Prober::start(&vm.url(), PACE);
+        let start = Instant::now();
+
+        sandbox.set_secret("kv", "api-key", "second")?;
+        reads(vm, "second")?;
+        vm.recorded(seq, HistoryEvent::Live, Some(&v1.release))?;
+        let after = vm.engine.serving_ids(&app)?;
+        assert_eq!(changed(&before, &after), ["api"]);
+        ensure!(prober.gap(start) < Duration::from_secs(3), "nothing answered for {:?}", prober.gap(start));
+
+        let seq = vm.last_seq()?;
+        sandbox.set_secret("kv", "api-key", "broken for ever")?;
+        vm.recorded(seq, HistoryEvent::RolledBack, None)?;
+        reads(vm, "second")?;
+        assert_eq!(vm.engine.serving_ids(&app)?, after, "the old containers themselves are started again");
+
+        sandbox.set_secret("kv", "api-key", "third")?;
+        reads(vm, "third")?;
+        assert_eq!(changed(&after, &vm.engine.serving_ids(&app)?), ["api"]);
+        Ok(())
+    });
+}
+
+#[test]
+fn after_a_power_cut_the_same_containers_start_when_their_secrets_are_there() {
+    with_secrets("power", &["*"], |vm, sandbox| {
+        vm.live(&vm.publish_version("v1", &[])?)?;
+        reads(vm, "first")?;
+        let app = vm.app.to_string();
+        let before = vm.engine.serving_ids(&app)?;
+        vm.kill_agent()?;
+        vm.kill_fetcher()?;
+        for id in before.values() {
+            vm.engine.kill(id)?;
+        }
+        vm.empty_secrets()?;
+        vm.start_agent()?;
+        eventually(SOON, "the api waits for its secrets", || {
+            let status = vm.status()?;
+            let reason = status.reason.context("no reason")?;
+            ensure!(reason.contains("waits for its secrets"), "{reason}");
+            Ok(())
+        })?;
+        vm.start_fetcher(sandbox)?;
+        reads(vm, "first")?;
+        assert_eq!(vm.engine.serving_ids(&app)?, before, "the same containers serve");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_program_that_reads_only_its_environment_gets_its_secrets_there() {
+    with_secrets("environment", &["*"], |vm, sandbox| {
+        vm.project.edit("compose.yaml", ", SECRET_FILE: /run/secrets/API_KEY }", " }")?;
+        vm.project.edit(
+            "compose.yaml",
+            "    secrets: [API_KEY]",
+            "    secrets: [API_KEY]\n    x-landfall: { secrets_env: [API_KEY] }",
+        )?;
+        vm.live(&vm.publish_version("v1", &[])?)?;
+        reads(vm, "first")?;
+        sandbox.set_secret("kv", "api-key", "second: \"quoted\", $HOME and $$")?;
+        reads(vm, "second: \"quoted\", $HOME and $$")?;
+        let api = vm.engine.serving_ids(vm.app.as_str())?["api"].clone();
+        let known = vm.engine.inspect(&api)?.to_string();
+        ensure!(known.contains("API_KEY=/run/secrets/API_KEY") && !known.contains("second"), "{known}");
+        Ok(())
+    });
+}
+
+/// The values of a life with a rotation, a return and a power cut are in memory and nowhere else.
+#[test]
+fn no_value_is_on_a_disk() {
+    with_secrets("canary", &["*"], |vm, sandbox| {
+        let canary = format!("canary-{}-", std::process::id());
+        let value = |n: u32| format!("{canary}{n}");
+        sandbox.set_secret("kv", "api-key", &value(1))?;
+        vm.live(&vm.publish_version("v1", &[])?)?;
+        reads(vm, &value(1))?;
+        let seq = vm.last_seq()?;
+        sandbox.set_secret("kv", "api-key", &format!("broken {}", value(2)))?;
+        vm.recorded(seq, HistoryEvent::RolledBack, None)?;
+        sandbox.set_secret("kv", "api-key", &value(3))?;
+        reads(vm, &value(3))?;
+        vm.kill_fetcher()?;
+        vm.kill_agent()?;
+        vm.start_agent()?;
+        vm.start_fetcher(sandbox)?;
+        let seen = vm.landfall(&["secrets"])?;
+        ensure!(seen.stdout.contains("API_KEY") && !seen.stdout.contains(&canary), "{seen:?}");
+
+        let places = [vm.root(), vm.project.directory().to_owned(), vm.engine.data_root()?, "/var/log".into()];
+        let logs = ["landfall-agent.log", "landfall-secrets-fetcher.log", "landfall-image-watcher.log"];
+        let places: Vec<_> = places.into_iter().chain(logs.map(|log| vm.directory().join(log))).collect();
+        let memory = vm.layout().secrets();
+        let on_disk =
+            found(&canary, &places)?.into_iter().filter(|path| !path.starts_with(&memory)).collect::<Vec<_>>();
+        ensure!(on_disk.is_empty(), "a value is in {on_disk:?}");
+        // And what would find it does find it.
+        let planted = vm.root().join("var/lib/landfall/agent/planted");
+        std::fs::write(&planted, value(3))?;
+        ensure!(found(&canary, &places)?.contains(&planted), "the search finds nothing");
+        Ok(())
+    });
+}
+
+/// Files that have this text in them.
+fn found(text: &str, places: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut grep = Command::new("grep");
+    grep.args(["-r", "-l", "-a", "-F", "-s", "--devices=skip", "-e", text, "--"]).args(places);
+    let output = grep.output().context("cannot run `grep`")?;
+    let lines = String::from_utf8(output.stdout)?;
+    Ok(lines.lines().map(PathBuf::from).collect())
+}
+
+#[test]
+fn a_release_cannot_name_a_secret_that_is_not_this_machines() {
+    with_secrets("scope", &["api-*", "store-*"], |vm, sandbox| {
+        sandbox.set_secret("kv", "prod-api-key", "production's own")?;
+        vm.live(&vm.publish_version("v1", &[])?)?;
+        vm.project.edit("compose.yaml", "name: api-key", "name: prod-api-key")?;
+        vm.publish()?;
+        let refused = vm.recorded(0, HistoryEvent::Refused, None)?;
+        let reason = refused.reason.context("no reason")?;
+        ensure!(
+            reason.contains("`api` needs secret `prod-api-key`") && reason.contains("`vaults.default.allow`"),
+            "{reason}"
+        );
+        reads(vm, "first")?;
+        let asked = sandbox.log()?;
+        ensure!(!format!("{asked:?}").contains("prod-api-key"), "the vault was asked for it");
+        Ok(())
+    });
+}
