@@ -5,6 +5,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/step.sh
 
-step "landfall, landfall-agent, landfall-image-watcher, the sample: static, optimised; some minutes the first time" \
-    cargo build --release --target "$(uname -m)-unknown-linux-musl" \
-    -p landfall -p landfall-agent -p landfall-image-watcher -p landfall-sample
+target="$(uname -m)-unknown-linux-musl"
+# landfall-exec is mounted into containers and started for each probe.
+exec_limit=600000
+
+step "landfall, landfall-agent, landfall-image-watcher, landfall-exec, the sample: static, optimised; some minutes the first time" \
+    cargo build --release --target "$target" \
+    -p landfall -p landfall-agent -p landfall-image-watcher -p landfall-exec -p landfall-sample
+
+exec_size=$(stat -c %s "${CARGO_TARGET_DIR:-target}/$target/release/landfall-exec")
+if ((exec_size > exec_limit)); then
+    echo "${0##*/}: landfall-exec has $exec_size bytes, more than $exec_limit; next: see what made it grow (docs/decisions/0012-landfall-exec.md)" >&2
+    exit 1
+fi

@@ -1,9 +1,10 @@
 #!/bin/bash
-# Builds what the tests and `make try` run: our programs with the profile quick, and the sample as a
-# static binary. Says at least every 4 s that it is still at it.
+# Builds what the tests and `make try` run: our programs with the profile quick, and what lies
+# in containers, the sample and landfall-exec, static. Says at least every 4 s that it is still at it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/step.sh
 
-step "the sample, static" cargo build --release --target "$(uname -m)-unknown-linux-musl" -p landfall-sample
+step "the sample and landfall-exec, static" \
+    cargo build --release --target "$(uname -m)-unknown-linux-musl" -p landfall-sample -p landfall-exec
 step "landfall, landfall-agent, landfall-image-watcher, the tests" cargo build --profile quick --workspace

@@ -24,16 +24,26 @@ pub fn find(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The static binary of the sample: the release build for this machine's musl target.
+/// The static binary of the sample.
 pub fn sample() -> Result<PathBuf> {
+    find_static("landfall-sample")
+}
+
+/// The static binary of `landfall-exec`, as it is mounted into containers.
+pub fn exec() -> Result<PathBuf> {
+    find_static("landfall-exec")
+}
+
+/// The release build of a program for this machine's musl target.
+fn find_static(name: &str) -> Result<PathBuf> {
     let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
     let programs = directory()?;
-    let beside = programs.join("landfall-sample");
+    let beside = programs.join(name);
     if programs.ends_with("release") && beside.is_file() {
         return Ok(beside);
     }
     let root = programs.parent().context("the programs have no target directory above them")?;
-    let path = root.join(target).join("release/landfall-sample");
+    let path = root.join(target).join("release").join(name);
     ensure!(path.is_file(), "`{}` is not there; next: run `make build`", path.display());
     Ok(path)
 }
