@@ -85,7 +85,7 @@ async fn a_release_goes_through_all_children_and_its_files_are_laid_down_only_wh
 
     let context = json!({
         "layout": root.path(), "host": question(root.path())["host"], "journald": false, "cgroup_parent": null,
-        "memory_total": 0, "cpus": 0, "memory_of_other_apps": 0, "handed_volumes": {}, "live_networks": {},
+        "memory_total": 0, "cpus": 0, "memory_of_other_apps": 0, "handed_volumes": {}, "live_networks": {}, "secret_sets": {},
     });
     let images = json!({image.clone(): {"pinned": image, "volumes": []}});
     let mut asked = json!({
