@@ -9,9 +9,9 @@ target="$(uname -m)-unknown-linux-musl"
 # landfall-exec is mounted into containers and started for each probe.
 exec_limit=600000
 
-step "landfall, landfall-agent, landfall-image-watcher, landfall-exec, the sample: static, optimised; some minutes the first time" \
+step "landfall, landfall-agent, landfall-image-watcher, landfall-secrets-fetcher, landfall-exec, the sample: static, optimised; some minutes the first time" \
     cargo build --release --target "$target" \
-    -p landfall -p landfall-agent -p landfall-image-watcher -p landfall-exec -p landfall-sample
+    -p landfall -p landfall-agent -p landfall-image-watcher -p landfall-secrets-fetcher -p landfall-exec -p landfall-sample
 
 exec_size=$(stat -c %s "${CARGO_TARGET_DIR:-target}/$target/release/landfall-exec")
 if ((exec_size > exec_limit)); then

@@ -7,4 +7,4 @@ cd "$(dirname "$0")/.."
 
 step "the sample and landfall-exec, static" \
     cargo build --release --target "$(uname -m)-unknown-linux-musl" -p landfall-sample -p landfall-exec
-step "landfall, landfall-agent, landfall-image-watcher, the tests" cargo build --profile quick --workspace
+step "landfall, landfall-agent, landfall-image-watcher, landfall-secrets-fetcher, the tests" cargo build --profile quick --workspace

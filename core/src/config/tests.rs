@@ -101,7 +101,7 @@ fn mistakes_have_a_place_and_a_next_step() {
         ("notify: {}", "1:1", "`notify` is not supported by this version"),
         ("vaults: { default: { url: \"http://a.b\" } }", "1:27", "expected `https://NAME.vault.azure.net`"),
         ("vaults: { default: { identity: me } }", "1:32", "expected `system`, `client-id:ID`"),
-        ("vaults: { default: { allow: [a_b] } }", "1:29", "as in `stage-*`"),
+        ("vaults: { default: { allow: [a_b] } }", "1:30", "as in `stage-*`"),
         ("vaults: { default: { refresh: 1ms } }", "1:31", "expected `1s` to `24h`"),
         ("vaults: { default: { cache: on } }", "1:22", "`cache` is not supported by this version"),
         ("host: { reserve: { cpu: 0.2 } }", "1:20", "`cpu` is not supported by this version"),

@@ -1,0 +1,359 @@
+//! The loop that wires everything: what is wanted, the settings, rounds that fetch, sets that are laid down, index files that say so.
+//! It never waits for a vault: rounds run beside it. Any settings file is survived: the last valid one stays in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use landfall_core::config::{Settings, Stamp, Vault, VaultSource};
+use landfall_core::contract::{self, Read};
+use landfall_core::daemon::Daemon;
+use landfall_core::ids::{AppName, printable};
+use landfall_core::journal::event;
+use landfall_core::layout::Layout;
+use landfall_core::{publish, secrets_mount};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::app::{App, Need};
+use crate::azure::{Identities, KeyVault};
+use crate::directory::Directory;
+use crate::plan::{self, Lookup};
+use crate::round::{self, Answers};
+use crate::schedule::{Clock, Eagerness, when};
+use crate::sets::{self, Unnamed};
+use crate::settle::{note_laid, settle};
+use crate::source::Source;
+use crate::wanted::{News, Wanted};
+
+/// How often settings, files that went, and the memory are looked at.
+const TICK: Duration = Duration::from_secs(5);
+/// The promise to the service manager: nothing in the loop waits for anybody.
+const PROMISE: Duration = Duration::from_mins(1);
+/// How often sets that nobody names are looked for.
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
+
+/// Runs until it is told to stop.
+pub async fn run(layout: Layout, mut daemon: Daemon) -> anyhow::Result<()> {
+    sets::remove_unfinished(&layout).with_context(|| {
+        format!("cannot clear unfinished work in `{}`; check its owner", layout.secrets().display())
+    })?;
+    let mut fetcher = Fetcher::new(&layout);
+    let mut wanted = Wanted::new(&layout);
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut shutdown = std::pin::pin!(daemon.shutdown());
+    fetcher.reload();
+    daemon.ready();
+    loop {
+        wanted.look().into_iter().for_each(|news| fetcher.hear(news));
+        let now = Instant::now();
+        let wake = fetcher.begin(now);
+        fetcher.sweep(now);
+        fetcher.publish();
+        daemon.status(&fetcher.status());
+        daemon.pet(PROMISE);
+        tokio::select! {
+            () = &mut shutdown => return Ok(()),
+            () = daemon.reload() => fetcher.reload(),
+            () = wanted.changed() => {}
+            Some(done) = fetcher.rounds.join_next() => fetcher.finish(done),
+            () = tokio::time::sleep_until(wake.unwrap_or(now + TICK)) => {}
+            _ = ticks.tick() => fetcher.look_again(),
+        }
+    }
+}
+
+struct Fetcher {
+    layout: Layout,
+    settings: Option<Settings>,
+    stamp: Stamp,
+    /// The mistake in the settings that was told last.
+    mistake: Option<String>,
+    /// Why nothing may be written.
+    unfit: Option<String>,
+    identities: Arc<Identities>,
+    vaults: BTreeMap<String, Open>,
+    clocks: BTreeMap<String, Clock>,
+    apps: BTreeMap<AppName, App>,
+    rounds: JoinSet<Answers>,
+    unnamed: Unnamed,
+    sweep_at: Instant,
+}
+
+/// A vault of the settings.
+struct Open {
+    source: Arc<dyn Source>,
+    /// A round asks it.
+    is_busy: bool,
+    /// Why it is left alone.
+    problem: Option<String>,
+}
+
+impl Fetcher {
+    fn new(layout: &Layout) -> Self {
+        Self {
+            layout: layout.clone(),
+            settings: None,
+            stamp: Stamp::default(),
+            mistake: None,
+            unfit: None,
+            identities: Arc::default(),
+            vaults: BTreeMap::new(),
+            clocks: BTreeMap::new(),
+            apps: BTreeMap::new(),
+            rounds: JoinSet::new(),
+            unnamed: Unnamed::default(),
+            sweep_at: Instant::now(),
+        }
+    }
+
+    fn look_again(&mut self) {
+        if Stamp::take(&self.layout) != self.stamp {
+            self.reload();
+        }
+    }
+
+    fn reload(&mut self) {
+        self.stamp = Stamp::take(&self.layout);
+        match Settings::load(&self.layout) {
+            Ok(settings) => {
+                self.mistake = None;
+                self.apply(settings);
+            }
+            Err(error) => {
+                let mistake = printable(&format!("{:#}", anyhow::Error::from(error)), 1000);
+                if self.mistake.as_ref() != Some(&mistake) {
+                    let kept = if self.settings.is_some() {
+                        "the last valid ones stay in force"
+                    } else {
+                        "nothing is fetched"
+                    };
+                    tracing::error!(
+                        MESSAGE_ID = event::SETTINGS_INVALID,
+                        "the settings cannot be used, {kept}: {mistake}"
+                    );
+                    self.mistake = Some(mistake);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, settings: Settings) {
+        let is_same = self.settings.as_ref().is_some_and(|before| before.vaults == settings.vaults);
+        if !is_same {
+            tracing::info!(
+                MESSAGE_ID = event::SETTINGS_LOADED,
+                vaults = settings.vaults.len(),
+                "the settings are read"
+            );
+            // What is on its way was asked under other settings.
+            self.rounds = JoinSet::new();
+            let now = Instant::now();
+            self.clocks =
+                settings.vaults.iter().map(|(name, vault)| (name.clone(), Clock::new(vault.refresh, now))).collect();
+            self.vaults = settings.vaults.iter().map(|(name, vault)| (name.clone(), self.open(vault))).collect();
+            self.apps
+                .values_mut()
+                .flat_map(|app| app.needs.values_mut())
+                .for_each(|need| need.eagerness = Eagerness::Now);
+        }
+        self.settings = Some(settings);
+    }
+
+    fn open(&self, vault: &Vault) -> Open {
+        let source: Arc<dyn Source> = match &vault.source {
+            VaultSource::KeyVault { url, identity } => Arc::new(KeyVault::new(url, identity, &self.identities)),
+            VaultSource::Directory(path) => Arc::new(Directory::new(path, &self.layout.secrets())),
+        };
+        Open { source, is_busy: false, problem: None }
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Asked(wanted) => {
+                let (layout, name) = (&self.layout, wanted.app.clone());
+                let known = |app: &AppName| match contract::read(&layout.secrets_index(app)) {
+                    Read::Found(file) => Some(file),
+                    Read::Absent | Read::NewerFormat(_) | Read::Garbled(_) => None,
+                };
+                let app = self.apps.entry(name.clone()).or_insert_with(|| App::new(known(&name)));
+                app.ask(*wanted, |service, set| layout.secret_set(&name, service, set).is_dir());
+            }
+            // Its sets and its index stay until nobody has named them for a while.
+            News::Gone(app) => {
+                self.apps.remove(&app);
+            }
+        }
+    }
+
+    /// Begins the rounds that are due, and says when the next one is.
+    fn begin(&mut self, now: Instant) -> Option<Instant> {
+        // Without valid settings ever, nobody knows what may be asked.
+        let settings = self.settings.as_ref()?;
+        self.unfit = fitness(&self.layout, self.unfit.take());
+        let (mut due, mut wake) = (Vec::new(), None::<Instant>);
+        for (name, app) in &mut self.apps {
+            for (id, need) in &mut app.needs {
+                let path = |service: &str, set: &str| self.layout.secret_set(name, service, set);
+                let service = need.need.service.clone();
+                let is_there = |set: &str| path(&service, set).is_dir();
+                if let Some(problem) = &self.unfit {
+                    need.failed(name, problem.clone(), is_there);
+                    need.eagerness = Eagerness::Now;
+                    continue;
+                }
+                let references = match plan::look(&need.need, &settings.vaults, is_there) {
+                    Lookup::Impossible(problem) => {
+                        need.failed(name, problem, is_there);
+                        continue;
+                    }
+                    Lookup::Laid(set) => {
+                        note_laid(name, need, set, path);
+                        continue;
+                    }
+                    Lookup::Fetch(references) => references,
+                };
+                if need.eagerness == Eagerness::Never {
+                    // Somebody removed what was there.
+                    need.eagerness = Eagerness::Now;
+                }
+                let vaults: BTreeSet<&String> = references.iter().map(|reference| &reference.vault).collect();
+                let open: Vec<&Open> = vaults.iter().filter_map(|vault| self.vaults.get(*vault)).collect();
+                if open.iter().any(|vault| vault.is_busy) {
+                    continue;
+                }
+                match when(need.eagerness, vaults.iter().copied(), &self.clocks) {
+                    Some(at) if at <= now => due.push(((name.clone(), id.clone()), references)),
+                    Some(at) => {
+                        wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
+                        // It is not asked for now: what it waits for is known.
+                        if need.answer.is_none()
+                            && let Some(problem) = open.iter().find_map(|vault| vault.problem.clone())
+                        {
+                            need.failed(name, problem, is_there);
+                        }
+                    }
+                    None => {}
+                }
+            }
+        }
+        for round in plan::rounds(due) {
+            let mut sources = BTreeMap::new();
+            for (name, vault) in self.vaults.iter_mut().filter(|(name, _)| round.secrets.contains_key(*name)) {
+                vault.is_busy = true;
+                sources.insert(name.clone(), Arc::clone(&vault.source));
+            }
+            self.rounds.spawn(round::ask(round, sources));
+        }
+        wake
+    }
+
+    /// Lays down what a round brought.
+    fn finish(&mut self, done: Result<Answers, tokio::task::JoinError>) {
+        let Ok(answers) = done else {
+            // A panic in a round is a mistake of ours; its vaults must not stay busy for ever.
+            tracing::error!("a round ended by itself, which is a mistake in this program; it is asked again");
+            self.vaults.values_mut().for_each(|vault| vault.is_busy = false);
+            return;
+        };
+        let (now, chance) = (Instant::now(), RandomState::new().build_hasher().finish());
+        for (name, pause) in &answers.vaults {
+            let (Some(vault), Some(clock)) = (self.vaults.get_mut(name), self.clocks.get_mut(name)) else { continue };
+            vault.is_busy = false;
+            vault.problem = None;
+            match pause {
+                None => clock.answered(now, chance),
+                Some(pause) => {
+                    clock.failed(*pause, now, chance);
+                    let closed =
+                        answers.secrets.iter().find(|(reference, given)| reference.vault == *name && given.is_err());
+                    vault.problem =
+                        closed.and_then(|(_, given)| given.as_ref().err()).map(|error| error.problem.clone());
+                }
+            }
+        }
+        let Some(settings) = &self.settings else { return };
+        for key in &answers.round.needs {
+            let need = self.apps.get_mut(&key.0).and_then(|app| app.needs.get_mut(&key.1));
+            if let Some(need) = need {
+                settle(&self.layout, &settings.vaults, key, need, &answers.secrets);
+            }
+        }
+    }
+
+    /// Writes the index files that are not right.
+    fn publish(&mut self) {
+        for (name, app) in &mut self.apps {
+            let file = app.file(name);
+            let is_right = app.written.as_ref() == Some(&file) || (app.written.is_none() && app.needs.is_empty());
+            if is_right {
+                continue;
+            }
+            match publish::write_json_volatile(&self.layout.secrets_index(name), &file) {
+                Ok(()) => app.written = Some(file),
+                Err(error) => {
+                    let path = self.layout.secrets_index(name);
+                    tracing::error!(LANDFALL_APP = %name, "cannot write `{}`: {error}; check its owner and the space there", path.display());
+                }
+            }
+        }
+    }
+
+    /// Removes sets that nobody names.
+    fn sweep(&mut self, now: Instant) {
+        let Some(settings) = self.settings.as_ref().filter(|_| now >= self.sweep_at && self.unfit.is_none()) else {
+            return;
+        };
+        self.sweep_at = now + SWEEP_EVERY;
+        let mut named: BTreeSet<PathBuf> = BTreeSet::new();
+        for (name, app) in &self.apps {
+            named.insert(self.layout.secrets_index(name));
+            for need in app.needs.values() {
+                let answered = need.answer.as_ref().and_then(|answer| answer.set.clone());
+                let sets = [answered, plan::pinned_set(&need.need, &settings.vaults)];
+                named.extend(sets.iter().flatten().map(|set| self.layout.secret_set(name, &need.need.service, set)));
+            }
+        }
+        match self.unnamed.sweep(&self.layout, &named, now) {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => tracing::info!(count = removed.len(), "sets that nobody has named for an hour are removed"),
+            Err(error) => {
+                tracing::warn!("cannot remove old sets: {error}; check `{}`", self.layout.secrets().display());
+            }
+        }
+    }
+
+    /// One line for `systemctl status`.
+    fn status(&self) -> String {
+        let needs: Vec<(&AppName, &Need)> =
+            self.apps.iter().flat_map(|(name, app)| app.needs.values().map(move |need| (name, need))).collect();
+        let problem = needs.iter().find_map(|(name, need)| {
+            let problem = need.answer.as_ref()?.problem.as_ref()?;
+            Some(format!("{name}/{}: {problem}", need.need.service))
+        });
+        let work = match needs.len() {
+            0 => "idle: no service needs a secret".to_owned(),
+            1 => "keeping the secrets of 1 service".to_owned(),
+            count => format!("keeping {count} sets of secrets"),
+        };
+        match self.mistake.clone().or(self.unfit.clone()).or(problem) {
+            None => work,
+            Some(problem) => format!("{work}; {problem}"),
+        }
+    }
+}
+
+/// Why nothing may be written to the memory, told once.
+fn fitness(layout: &Layout, before: Option<String>) -> Option<String> {
+    let unfit = secrets_mount::check(&layout.secrets()).err().map(|error| error.to_string());
+    match &unfit {
+        Some(problem) if before.as_ref() != Some(problem) => tracing::error!("no secret is fetched: {problem}"),
+        None if before.is_some() => tracing::info!("the memory for secrets can be used"),
+        Some(_) | None => {}
+    }
+    unfit
+}
