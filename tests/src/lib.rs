@@ -21,6 +21,7 @@
 //! | [`tracer`], [`points`] | a process killed at a chosen system call |
 //! | [`sandbox`] | Azure Key Vault and IMDS as they behave, told what to hold and what to break |
 //! | [`secrets_memory`] | the memory that secrets lie in |
+//! | [`fetcher`] | a secrets-fetcher beside such a sandbox, for a test that plays the agent |
 //! | [`tour`], [`docker_restart`] | what `make try` shows |
 //! | [`mod@bench`] | the numbers of `make bench` |
 //! | [`suite`] | one test: its VM, its report on failure |
@@ -34,6 +35,7 @@ pub mod counting_proxy;
 pub mod docker_restart;
 pub mod engine;
 pub mod events;
+pub mod fetcher;
 pub mod images;
 pub mod load;
 pub mod own_engine;
