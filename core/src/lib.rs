@@ -8,6 +8,7 @@
 //! | [`secrets`] | what is asked of vaults and what was found there: references, needs, sets; never a value |
 //! | [`protocol`] | the agent's socket: requests, answers, status and history records |
 //! | [`outcome`] | what became of a release on a machine, as it is told outside of it |
+//! | [`secrets_mount`] | the memory that secrets lie in: mounted, and looked at before it is written to |
 //! | [`publish`] | the one atomic publish: write-temp, fsync, rename, fsync-dir |
 //! | [`directory_watch`] | its other end: the kernel tells when something was published |
 //! | [`command`] | the one door to child processes: deadline, group kill, bounded output |
@@ -34,3 +35,4 @@ pub mod protocol;
 pub mod publish;
 pub mod retry_after;
 pub mod secrets;
+pub mod secrets_mount;

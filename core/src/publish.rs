@@ -54,6 +54,14 @@ pub fn publish_dir(staging: &Path, target: &Path) -> io::Result<()> {
     }
 }
 
+/// As [`publish_dir()`] for what lies in memory: nothing is synced, and the parent must be there, with whatever mode it has.
+pub fn publish_dir_volatile(staging: &Path, target: &Path) -> io::Result<()> {
+    if target.exists() {
+        return fs::remove_dir_all(staging);
+    }
+    fs::rename(staging, target)
+}
+
 /// A name beside `path` that nobody uses: where to build what is then published at `path`.
 pub fn temporary_beside(path: &Path) -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);

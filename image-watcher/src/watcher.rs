@@ -2,14 +2,12 @@
 //! passes on polls that the agent wants now, cleans up. It does no network and survives any settings file: the last valid one stays in force.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use landfall_core::config::{App, Previews, Settings, config_files};
+use landfall_core::config::{App, Previews, Settings, Stamp};
 use landfall_core::daemon::Daemon;
 use landfall_core::ids::{AppName, printable};
 use landfall_core::journal::event;
@@ -88,8 +86,6 @@ struct Watcher {
     shadowed: BTreeSet<AppName>,
 }
 
-type Stamp = Vec<(PathBuf, i64, i64, u64, u64)>;
-
 /// A running follower; it ends when this is dropped.
 struct Followed {
     settings: App,
@@ -124,7 +120,7 @@ impl Watcher {
         Self {
             layout: layout.clone(),
             settings: None,
-            stamp: Stamp::new(),
+            stamp: Stamp::default(),
             mistake: None,
             registries: Arc::new(Registries::new(&Settings::default())),
             board: Board::default(),
@@ -137,7 +133,7 @@ impl Watcher {
     }
 
     fn look_again(&mut self) {
-        if stamp(&self.layout) != self.stamp {
+        if Stamp::take(&self.layout) != self.stamp {
             self.reload();
         }
         if self.registries.credentials_changed() {
@@ -148,7 +144,7 @@ impl Watcher {
 
     fn reload(&mut self) {
         // Before the reading: a change in between is seen by the next look.
-        self.stamp = stamp(&self.layout);
+        self.stamp = Stamp::take(&self.layout);
         match Settings::load(&self.layout) {
             Ok(settings) => {
                 self.mistake = None;
@@ -313,14 +309,4 @@ impl Watcher {
             (None, None) => format!("following {channels}"),
         }
     }
-}
-
-/// What tells a changed settings file: cheap, and enough for editors that write in place and those that rename.
-fn stamp(layout: &Layout) -> Stamp {
-    let files = config_files(layout).unwrap_or_default();
-    let look = |path: PathBuf| {
-        let data = std::fs::metadata(&path).ok()?;
-        Some((path, data.mtime(), data.mtime_nsec(), data.len(), data.ino()))
-    };
-    files.into_iter().filter_map(look).collect()
 }

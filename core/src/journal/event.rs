@@ -71,6 +71,12 @@ events! {
     ENGINE_REACHABLE = "42de6026ce074367a604a8836826511c", "engine-reachable";
     /// The agent's ledger cannot be read: release changes are held, supervision goes on.
     LEDGER_BROKEN = "c8889ff399874a7cbf45ffb07d1d0359", "ledger-broken";
+    /// A service's newest secrets are another set now; the entry has names and versions, never a value.
+    SECRETS_ROTATED = "334636f87d8577d015cbddf2158d0bbc", "secrets-rotated";
+    /// Secrets that a service needs cannot be had, or for another reason than before; what is laid down stays.
+    SECRETS_MISSING = "e1e0f9a5876e3231b4e0b3968de1cc95", "secrets-missing";
+    /// Secrets that could not be had are there again.
+    SECRETS_BACK = "490a2d74536df85a6553553d3286e20d", "secrets-back";
 }
 
 /// The name of an event, for readers without a catalog.
