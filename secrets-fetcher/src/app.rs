@@ -106,9 +106,15 @@ impl Need {
         self.answer(app, NeedAnswer { set: Some(set), files, checked_at: Some(written(now)), problem: None });
     }
 
-    /// Takes an answer and tells the journal what is new in it: names and versions, never a value.
+    /// Takes an answer, and the journal is told what is new in it.
     fn answer(&mut self, app: &AppName, answer: NeedAnswer) {
-        let before = self.answer.replace(answer.clone()).unwrap_or_default();
+        let before = self.answer.take().unwrap_or_default();
+        self.tell(app, &before, &answer);
+        self.answer = Some(answer);
+    }
+
+    /// Names and versions, never a value.
+    fn tell(&self, app: &AppName, before: &NeedAnswer, answer: &NeedAnswer) {
         let service = &self.need.service;
         match (&before.problem, &answer.problem) {
             (before, Some(problem)) if before.as_ref() != Some(problem) => {
@@ -122,7 +128,7 @@ impl Need {
         if let (Some(old), Some(new)) = (&before.set, &answer.set)
             && old != new
         {
-            let changed = rotated(&self.need, &before, &answer);
+            let changed = rotated(&self.need, before, answer);
             tracing::info!(MESSAGE_ID = event::SECRETS_ROTATED, LANDFALL_APP = %app, LANDFALL_SERVICE = %service, set = %new, "secrets have new versions: {changed}");
         }
     }

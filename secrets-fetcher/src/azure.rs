@@ -127,16 +127,19 @@ fn fetched(mut secret: Secret, asked: &Asked<'_>) -> Option<Fetched> {
     Some(Fetched { value, version, not_before, expires })
 }
 
+/// With its generation.
+type Credential = (u64, Arc<dyn TokenCredential>);
+
 /// The identities of this machine: each asks IMDS for one token, which all its vaults share.
 #[derive(Debug, Default)]
 pub struct Identities {
     transport: Mutex<Option<Transport>>,
-    credentials: Mutex<BTreeMap<String, (u64, Arc<dyn TokenCredential>)>>,
+    credentials: Mutex<BTreeMap<String, Credential>>,
 }
 
 impl Identities {
     /// The credential of an identity and its generation: a new one where there is none or it is of the generation that was refused.
-    fn credential(&self, identity: &Identity, refused: Option<u64>) -> Result<(u64, Arc<dyn TokenCredential>), String> {
+    fn credential(&self, identity: &Identity, refused: Option<u64>) -> Result<Credential, String> {
         let mut credentials = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
         let key = format!("{identity:?}");
         let before = credentials.get(&key);

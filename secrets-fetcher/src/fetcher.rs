@@ -194,7 +194,7 @@ impl Fetcher {
     fn begin(&mut self, now: Instant) -> Option<Instant> {
         // Without valid settings ever, nobody knows what may be asked.
         let settings = self.settings.as_ref()?;
-        self.unfit = fitness(&self.layout, self.unfit.take());
+        self.unfit = fitness(&self.layout, self.unfit.as_ref());
         let (mut due, mut wake) = (Vec::new(), None::<Instant>);
         for (name, app) in &mut self.apps {
             for (id, need) in &mut app.needs {
@@ -348,10 +348,10 @@ impl Fetcher {
 }
 
 /// Why nothing may be written to the memory, told once.
-fn fitness(layout: &Layout, before: Option<String>) -> Option<String> {
+fn fitness(layout: &Layout, before: Option<&String>) -> Option<String> {
     let unfit = secrets_mount::check(&layout.secrets()).err().map(|error| error.to_string());
     match &unfit {
-        Some(problem) if before.as_ref() != Some(problem) => tracing::error!("no secret is fetched: {problem}"),
+        Some(problem) if before != Some(problem) => tracing::error!("no secret is fetched: {problem}"),
         None if before.is_some() => tracing::info!("the memory for secrets can be used"),
         Some(_) | None => {}
     }

@@ -140,7 +140,9 @@ pub fn rounds(due: impl IntoIterator<Item = (NeedKey, BTreeSet<SecretReference>)
             rounds.into_iter().partition(|other| other.secrets.keys().any(|vault| round.secrets.contains_key(vault)));
         rounds = apart;
         let shared: Vec<Round> = shared;
-        shared.into_iter().for_each(|other| round.join(other));
+        for other in shared {
+            round.join(other);
+        }
         rounds.push(round);
     }
     rounds

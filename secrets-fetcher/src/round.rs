@@ -85,7 +85,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::source::Fetching;
+    use crate::source::{Fetched, Fetching};
     use crate::value::Value;
 
     /// Answers what the name says; counts what it is asked, and how much at once.
@@ -140,7 +140,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_vault_that_is_down_is_not_asked_for_the_rest() {
         let (fake, answers) = asked(&["a", "b", "c", "down", "e", "f", "g", "h", "i"]).await;
-        assert_eq!(fake.asked.lock().unwrap().len(), 7, "three more were on their way");
+        assert_eq!(fake.asked.lock().unwrap().len(), AT_ONCE, "nobody after those that were on their way");
         assert_eq!(answers.vaults["default"], Some(Pause::Refresh));
         let told = answers.secrets[&"i".parse::<SecretReference>().unwrap()].as_ref().unwrap_err();
         assert_eq!(told.problem, "it is down");

@@ -129,7 +129,9 @@ mod tests {
         let mut clocks: BTreeMap<String, Clock> =
             [("a", 10), ("b", 60)].map(|(name, s)| (name.to_owned(), Clock::new(Duration::from_secs(s), now))).into();
         let both = ["a".to_owned(), "b".to_owned()];
-        clocks.values_mut().for_each(|clock| clock.answered(now, EVEN));
+        for clock in clocks.values_mut() {
+            clock.answered(now, EVEN);
+        }
         let at = |eagerness, clocks: &_| when(eagerness, &both, clocks).map(|at| seconds(at, now));
         assert_eq!(at(Eagerness::Now, &clocks), Some(0));
         assert_eq!(at(Eagerness::Refresh, &clocks), Some(10));

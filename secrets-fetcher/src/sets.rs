@@ -128,9 +128,9 @@ impl Unnamed {
             .collect();
         for path in &over {
             if path.is_dir() {
-                fs::remove_dir_all(path)?
+                fs::remove_dir_all(path)?;
             } else {
-                fs::remove_file(path)?
+                fs::remove_file(path)?;
             }
             self.0.remove(path);
         }
@@ -160,6 +160,7 @@ fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
+    use std::slice;
 
     use super::*;
 
@@ -188,7 +189,7 @@ mod tests {
         for directory in target.ancestors().take(3) {
             assert_eq!(mode(directory), 0o700, "{}", directory.display());
         }
-        assert_eq!(list(target.parent().unwrap()).unwrap(), [target.clone()]);
+        assert_eq!(list(target.parent().unwrap()).unwrap(), slice::from_ref(&target));
         assert!(laid_at(&target).is_some());
     }
 
@@ -222,7 +223,7 @@ mod tests {
         assert!(unnamed.sweep(&layout, &[kept.clone(), left.clone()].into(), start + minute).unwrap().is_empty());
         assert!(unnamed.sweep(&layout, &named, start + 2 * minute).unwrap().is_empty());
         assert_eq!(unnamed.sweep(&layout, &named, start + KEEP).unwrap(), [index]);
-        assert_eq!(unnamed.sweep(&layout, &named, start + KEEP + 2 * minute).unwrap(), [left.clone()]);
+        assert_eq!(unnamed.sweep(&layout, &named, start + KEEP + 2 * minute).unwrap(), slice::from_ref(&left));
         assert!(!left.parent().unwrap().exists() && kept.exists() && layout.secrets().join(".key").exists());
         remove_unfinished(&layout).unwrap();
         assert!(kept.exists());

@@ -76,7 +76,7 @@ impl Wanted {
                     tracing::warn!(LANDFALL_APP = %app, format, "`{}` is of a newer version; update this program", path.display());
                 }
                 Read::Garbled(why) => {
-                    tracing::warn!(LANDFALL_APP = %app, "cannot use what is wanted: {why}; what was stays")
+                    tracing::warn!(LANDFALL_APP = %app, "cannot use what is wanted: {why}; what was stays");
                 }
                 // Removed in between: the next look tells.
                 Read::Absent => {}

@@ -71,7 +71,8 @@ impl Fetcher {
 
     /// Starts it. Its environment has what would lead Microsoft's client elsewhere: every test shows that it does not.
     pub fn start(&mut self) -> Result<()> {
-        self.start_at(&self.root.path().to_owned())
+        let root = self.layout.root().to_owned();
+        self.start_at(&root)
     }
 
     /// As [`Self::start()`], with another root.

@@ -31,8 +31,6 @@ struct Row {
 }
 
 const NOTHING: fn(&Sandbox) -> Result<()> = |_| Ok(());
-/// Of one fetcher.
-const ROWS_EACH: usize = 3;
 /// Until a problem shows: an attempt with a refused token is two requests, a new client one more, and then there is another attempt.
 const MOST_REQUESTS: usize = 12;
 
@@ -53,10 +51,10 @@ fn certificate(sandbox: &Sandbox, certificate: Certificate) -> Result<()> {
     sandbox.listen(&vault())
 }
 
-/// A few rows for each of some fetchers: most of the time is waiting.
-fn check(rows: &[Row]) -> Result<()> {
+/// So many rows for each of some fetchers: most of the time is waiting.
+fn check(rows: &[Row], each: usize) -> Result<()> {
     std::thread::scope(|scope| {
-        let parts: Vec<_> = rows.chunks(ROWS_EACH).map(|part| scope.spawn(move || check_in_turn(part))).collect();
+        let parts: Vec<_> = rows.chunks(each).map(|part| scope.spawn(move || check_in_turn(part))).collect();
         parts.into_iter().try_for_each(|part| part.join().unwrap_or_else(|_| Err(anyhow!("a part panicked"))))
     })
 }
@@ -95,177 +93,190 @@ fn one(fetcher: &mut Fetcher, need: &SecretNeed, set: &String, row: &Row) -> Res
 
 #[test]
 fn a_vault_that_is_ill() -> Result<()> {
-    check(&[
-        Row {
-            name: "refused",
-            spoil: |s| s.refuse(&vault()),
-            says: "Connection refused",
-            heal: |s| s.listen(&vault()),
-        },
-        Row {
-            name: "500",
-            spoil: |s| s.fault(Fault::of_vault("one", 500, None)),
-            says: "https://one.vault.azure.net answers 500 (The server encountered an internal error.)",
-            heal: NOTHING,
-        },
-        Row {
-            name: "HTML",
-            spoil: |s| s.fault(Fault::html(vault(), 200)),
-            says: "answered with something that is no secret",
-            heal: NOTHING,
-        },
-        Row {
-            name: "truncated JSON",
-            spoil: |s| s.fault(Fault::new(vault(), Trouble::Garbled)),
-            says: "answered with something that is no secret",
-            heal: NOTHING,
-        },
-        Row {
-            name: "an answer that is cut off",
-            spoil: |s| s.fault(Fault::new(vault(), Trouble::CutOff)),
-            says: "no answer of use from https://one.vault.azure.net",
-            heal: NOTHING,
-        },
-        Row {
-            name: "a closed connection",
-            spoil: |s| s.fault(Fault::new(vault(), Trouble::Close)),
-            says: "no answer of use from https://one.vault.azure.net",
-            heal: NOTHING,
-        },
-    ])
+    check(
+        &[
+            Row {
+                name: "refused",
+                spoil: |s| s.refuse(&vault()),
+                says: "Connection refused",
+                heal: |s| s.listen(&vault()),
+            },
+            Row {
+                name: "500",
+                spoil: |s| s.fault(Fault::of_vault("one", 500, None)),
+                says: "https://one.vault.azure.net answers 500 (The server encountered an internal error.)",
+                heal: NOTHING,
+            },
+            Row {
+                name: "HTML",
+                spoil: |s| s.fault(Fault::html(vault(), 200)),
+                says: "answered with something that is no secret",
+                heal: NOTHING,
+            },
+            Row {
+                name: "truncated JSON",
+                spoil: |s| s.fault(Fault::new(vault(), Trouble::Garbled)),
+                says: "answered with something that is no secret",
+                heal: NOTHING,
+            },
+            Row {
+                name: "an answer that is cut off",
+                spoil: |s| s.fault(Fault::new(vault(), Trouble::CutOff)),
+                says: "no answer of use from https://one.vault.azure.net",
+                heal: NOTHING,
+            },
+            Row {
+                name: "a closed connection",
+                spoil: |s| s.fault(Fault::new(vault(), Trouble::Close)),
+                says: "no answer of use from https://one.vault.azure.net",
+                heal: NOTHING,
+            },
+        ],
+        2,
+    )
 }
 
 #[test]
 fn a_secret_that_is_not_given() -> Result<()> {
-    check(&[
-        Row {
-            name: "403 by role",
-            spoil: |s| s.grant("one", "system", Grant::NOTHING),
-            says: "next: `az role assignment create --role \"Key Vault Secrets User\" --assignee ",
-            heal: |s| s.grant("one", "system", Grant::GET),
-        },
-        Row {
-            name: "403 by policy",
-            spoil: |s| {
-                s.tell(&Command::SetModel { vault: "one".to_owned(), model: Model::Policy })?;
-                s.grant("one", "system", Grant::NOTHING)
+    check(
+        &[
+            Row {
+                name: "403 by role",
+                spoil: |s| s.grant("one", "system", Grant::NOTHING),
+                says: "next: `az role assignment create --role \"Key Vault Secrets User\" --assignee ",
+                heal: |s| s.grant("one", "system", Grant::GET),
             },
-            says: "next: `az keyvault set-policy --name one --object-id ",
-            heal: |s| s.grant("one", "system", Grant::GET),
-        },
-        Row {
-            name: "403 because it is disabled",
-            spoil: |s| s.describe("one", "a", Attributes { enabled: false, ..Attributes::default() }),
-            says: "`a` in https://one.vault.azure.net is disabled",
-            heal: |s| s.describe("one", "a", Attributes::default()),
-        },
-        Row {
-            name: "404",
-            spoil: |s| s.delete("one", "a"),
-            says: "`a` is not in https://one.vault.azure.net; next: `az keyvault secret set --vault-name one --name a`",
-            heal: |s| s.recover("one", "a"),
-        },
-        Row {
-            name: "another name in the certificate",
-            spoil: |s| certificate(s, Certificate::OtherName),
-            says: "certificate",
-            heal: |s| certificate(s, Certificate::Right),
-        },
-        Row {
-            name: "an unknown authority",
-            spoil: |s| certificate(s, Certificate::UnknownAuthority),
-            says: "certificate",
-            heal: |s| certificate(s, Certificate::Right),
-        },
-        Row {
-            name: "an expired certificate",
-            spoil: |s| certificate(s, Certificate::Expired),
-            says: "certificate",
-            heal: |s| certificate(s, Certificate::Right),
-        },
-        Row {
-            name: "a hostile challenge",
-            spoil: |s| {
-                s.set_challenge("one", Challenge::of("https://login.evil.example/x", "https://evil.example"))?;
-                s.revoke_tokens("system")
+            Row {
+                name: "403 by policy",
+                spoil: |s| {
+                    s.tell(&Command::SetModel { vault: "one".to_owned(), model: Model::Policy })?;
+                    s.grant("one", "system", Grant::NOTHING)
+                },
+                says: "next: `az keyvault set-policy --name one --object-id ",
+                heal: |s| s.grant("one", "system", Grant::GET),
             },
-            says: "no token was shown to it",
-            heal: |s| {
-                let asked_for_evil = of(&s.log()?, &Service::Imds).iter().any(|entry| entry.target.contains("evil"));
-                ensure!(!asked_for_evil, "a token for evil.example was asked for");
-                s.set_challenge("one", Challenge::Right)
+            Row {
+                name: "403 because it is disabled",
+                spoil: |s| s.describe("one", "a", Attributes { enabled: false, ..Attributes::default() }),
+                says: "`a` in https://one.vault.azure.net is disabled",
+                heal: |s| s.describe("one", "a", Attributes::default()),
             },
-        },
-    ])
+            Row {
+                name: "404",
+                spoil: |s| s.delete("one", "a"),
+                says: "`a` is not in https://one.vault.azure.net; next: `az keyvault secret set --vault-name one --name a`",
+                heal: |s| s.recover("one", "a"),
+            },
+            Row {
+                name: "another name in the certificate",
+                spoil: |s| certificate(s, Certificate::OtherName),
+                says: "certificate",
+                heal: |s| certificate(s, Certificate::Right),
+            },
+            Row {
+                name: "an unknown authority",
+                spoil: |s| certificate(s, Certificate::UnknownAuthority),
+                says: "certificate",
+                heal: |s| certificate(s, Certificate::Right),
+            },
+            Row {
+                name: "an expired certificate",
+                spoil: |s| certificate(s, Certificate::Expired),
+                says: "certificate",
+                heal: |s| certificate(s, Certificate::Right),
+            },
+            Row {
+                name: "a hostile challenge",
+                spoil: |s| {
+                    s.set_challenge("one", Challenge::of("https://login.evil.example/x", "https://evil.example"))?;
+                    s.revoke_tokens("system")
+                },
+                says: "no token was shown to it",
+                heal: |s| {
+                    let asked_for_evil =
+                        of(&s.log()?, &Service::Imds).iter().any(|entry| entry.target.contains("evil"));
+                    ensure!(!asked_for_evil, "a token for evil.example was asked for");
+                    s.set_challenge("one", Challenge::Right)
+                },
+            },
+        ],
+        2,
+    )
 }
 
 #[test]
 fn imds_that_is_ill() -> Result<()> {
-    check(&[
-        Row {
-            name: "refused",
-            spoil: |s| {
-                s.refuse(&Service::Imds)?;
-                s.revoke_tokens("system")
+    check(
+        &[
+            Row {
+                name: "refused",
+                spoil: |s| {
+                    s.refuse(&Service::Imds)?;
+                    s.revoke_tokens("system")
+                },
+                says: "no token from IMDS for the identity `system`: ",
+                heal: |s| s.listen(&Service::Imds),
             },
-            says: "no token from IMDS for the identity `system`: ",
-            heal: |s| s.listen(&Service::Imds),
-        },
-        Row {
-            name: "400",
-            spoil: |s| imds(s, Fault::of_imds(400, None)),
-            says: "this machine has not the identity `system` (IMDS: Identity not found); next: assign it with `az vm identity assign`",
-            heal: NOTHING,
-        },
-        Row {
-            name: "410",
-            spoil: |s| imds(s, Fault::of_imds(410, None)),
-            says: "IMDS gives no token for the identity `system` (410: ",
-            heal: NOTHING,
-        },
-        Row {
-            name: "429",
-            spoil: |s| imds(s, Fault::of_imds(429, Some("1"))),
-            says: "(429: Temporarily throttled",
-            heal: NOTHING,
-        },
-        Row {
-            name: "500",
-            spoil: |s| imds(s, Fault::of_imds(500, None)),
-            says: "(500: Failed to retrieve token",
-            heal: NOTHING,
-        },
-        Row {
-            name: "HTML",
-            spoil: |s| imds(s, Fault::html(Service::Imds, 200)),
-            says: "IMDS answered with something that is no token",
-            heal: NOTHING,
-        },
-        Row {
-            name: "truncated JSON",
-            spoil: |s| imds(s, Fault::new(Service::Imds, Trouble::Garbled)),
-            says: "IMDS answered with something that is no token",
-            heal: NOTHING,
-        },
-    ])
+            Row {
+                name: "400",
+                spoil: |s| imds(s, Fault::of_imds(400, None)),
+                says: "this machine has not the identity `system` (IMDS: Identity not found); next: assign it with `az vm identity assign`",
+                heal: NOTHING,
+            },
+            Row {
+                name: "410",
+                spoil: |s| imds(s, Fault::of_imds(410, None)),
+                says: "IMDS gives no token for the identity `system` (410: ",
+                heal: NOTHING,
+            },
+            Row {
+                name: "429",
+                spoil: |s| imds(s, Fault::of_imds(429, Some("1"))),
+                says: "(429: Temporarily throttled",
+                heal: NOTHING,
+            },
+            Row {
+                name: "500",
+                spoil: |s| imds(s, Fault::of_imds(500, None)),
+                says: "(500: Failed to retrieve token",
+                heal: NOTHING,
+            },
+            Row {
+                name: "HTML",
+                spoil: |s| imds(s, Fault::html(Service::Imds, 200)),
+                says: "IMDS answered with something that is no token",
+                heal: NOTHING,
+            },
+            Row {
+                name: "truncated JSON",
+                spoil: |s| imds(s, Fault::new(Service::Imds, Trouble::Garbled)),
+                says: "IMDS answered with something that is no token",
+                heal: NOTHING,
+            },
+        ],
+        2,
+    )
 }
 
 #[test]
 fn who_does_not_answer_at_all_is_named() -> Result<()> {
-    check(&[
-        Row {
-            name: "a vault that hangs",
-            spoil: |s| s.fault(Fault::new(vault(), Trouble::Hang)),
-            says: "`one.vault.azure.net` did not answer within 8 s",
-            heal: NOTHING,
-        },
-        Row {
-            name: "IMDS that hangs",
-            spoil: |s| imds(s, Fault::new(Service::Imds, Trouble::Hang)),
-            says: "`169.254.169.254` did not answer within 8 s",
-            heal: NOTHING,
-        },
-    ])
+    check(
+        &[
+            Row {
+                name: "a vault that hangs",
+                spoil: |s| s.fault(Fault::new(vault(), Trouble::Hang)),
+                says: "`one.vault.azure.net` did not answer within 8 s",
+                heal: NOTHING,
+            },
+            Row {
+                name: "IMDS that hangs",
+                spoil: |s| imds(s, Fault::new(Service::Imds, Trouble::Hang)),
+                says: "`169.254.169.254` did not answer within 8 s",
+                heal: NOTHING,
+            },
+        ],
+        1,
+    )
 }
 
 #[test]
