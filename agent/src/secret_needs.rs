@@ -150,7 +150,7 @@ mod tests {
     fn a_release_has_what_the_settings_let_it_have() {
         let vault = |allow: &str| Vault {
             source: VaultSource::KeyVault { url: "https://kv.vault.azure.net".to_owned(), identity: Identity::System },
-            refresh: std::time::Duration::from_secs(60),
+            refresh: std::time::Duration::from_mins(1),
             allow: serde_json::from_value(serde_json::json!([allow])).unwrap(),
         };
         let need = |reference: &str| {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use landfall_core::contract::{self, Read};
+use landfall_core::contract::{self, Read, WantedFile};
 use landfall_core::ids::{AppName, printable};
 use landfall_core::protocol::SecretStatus;
 use landfall_core::secrets::{SecretNeed, SecretsFile};
@@ -114,8 +114,14 @@ pub fn shown(shared: &Shared, app: &AppName) -> Vec<SecretStatus> {
         views.get(app).and_then(|view| view.state.current()).map(|generation| &generation.deployment.services);
     let running =
         |service: &str, key: &str| running?.get(service)?.secrets.as_ref()?.need.files.get(key)?.secret.version.clone();
+    let needs = shared.needs.borrow().get(app).cloned();
+    // Before the first preflight of this agent: what the one before it asked for.
+    let asked = || match contract::read::<WantedFile>(&shared.layout.wanted(app)) {
+        Read::Found(wanted) => wanted.secrets.into_iter().filter(SecretNeed::is_open).collect(),
+        Read::Absent | Read::Garbled(_) | Read::NewerFormat(_) => Vec::new(),
+    };
     let mut shown = Vec::new();
-    for need in shared.needs.borrow().get(app).into_iter().flatten() {
+    for need in needs.unwrap_or_else(asked) {
         let answer = index.as_ref().and_then(|index| index.needs.get(&need.id()));
         for (key, file) in &need.files {
             let fetched = answer.and_then(|answer| answer.files.get(key));

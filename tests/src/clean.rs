@@ -2,11 +2,13 @@
 //! It must only ever touch what carries the app's own name.
 
 use anyhow::Result;
+use landfall_core::layout::Layout;
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, PROJECT, escape};
 use crate::images::OWNER;
 use crate::process::{kill_recorded, lives};
+use crate::secrets_memory;
 
 /// What test apps are called: `t-<pid of the run>-<number>-<test>`.
 pub const PREFIX: &str = "t-";
@@ -48,6 +50,7 @@ pub fn leftovers(engine: &Engine) -> Result<()> {
         let name = entry.file_name();
         if name.to_str().and_then(|name| name.strip_prefix(DIRECTORY)).is_some_and(is_of_a_run_that_is_gone) {
             kill_recorded(&entry.path())?;
+            secrets_memory::unmount(&Layout::new(entry.path().join("root")).secrets())?;
             std::fs::remove_dir_all(entry.path())?;
         }
     }

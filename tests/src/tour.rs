@@ -167,7 +167,7 @@ pub fn run(options: &Options, say: Say<'_>) -> Result<Outcome> {
 /// A vault that behaves as Azure's, in a network namespace of its own, and the fetcher beside it.
 fn vault(vm: &mut Vm, say: Say<'_>) -> Result<Sandbox> {
     say("starts a stand-in for Azure Key Vault and IMDS in a network namespace, and landfall-secrets-fetcher in it");
-    let sandbox = Sandbox::start_in_namespace_for(vm.directory(), &[VAULT], Lifetime::Detached)?;
+    let sandbox = vm.sandbox(VAULT)?;
     sandbox.grant(VAULT, "system", Grant::GET)?;
     sandbox.set_secret(VAULT, "api-key", "first")?;
     sandbox.set_secret(VAULT, "store-key", "unchanged")?;

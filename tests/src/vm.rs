@@ -181,14 +181,15 @@ impl Vm {
         Ok(())
     }
 
-    /// Mounts the memory for secrets, as the machine does before all else, and starts the fetcher where the sandbox is.
+    /// A vault beside it, with the memory for secrets mounted before, so that both sides see it.
+    pub fn sandbox(&self, vault: &str) -> Result<Sandbox> {
+        secrets_memory::mount(&self.layout().secrets())?;
+        Sandbox::start_in_namespace_for(&self.directory, &[vault], self.lifetime)
+    }
+
+    /// Starts the fetcher where [`Self::sandbox`] is.
     pub fn start_fetcher(&mut self, sandbox: &Sandbox) -> Result<()> {
         let name = "landfall-secrets-fetcher";
-        let secrets = self.layout().secrets();
-        std::fs::create_dir_all(&secrets)?;
-        if !secrets_memory::is_mounted(&secrets)? {
-            secrets_memory::mount(&secrets)?;
-        }
         let exec = self.layout().exec_program();
         std::fs::create_dir_all(exec.parent().context("no parent")?)?;
         std::fs::copy(programs::exec()?, &exec)?;
@@ -203,14 +204,13 @@ impl Vm {
         self.fetcher.take().context("no fetcher runs")?.kill()
     }
 
-    /// What a power cut leaves of secrets: an empty directory.
+    /// What a power cut leaves of secrets: nothing.
     pub fn empty_secrets(&self) -> Result<()> {
-        let secrets = self.layout().secrets();
-        secrets_memory::unmount(&secrets)?;
-        secrets_memory::mount(&secrets)?;
-        let index = self.layout().secrets_index_dir();
-        if index.exists() {
-            std::fs::remove_dir_all(&index)?
+        for directory in [self.layout().secrets(), self.layout().secrets_index_dir()] {
+            for entry in std::fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
+                let path = entry?.path();
+                if path.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
+            }
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ const PACE: Duration = Duration::from_millis(20);
 /// A VM whose identity may read the vault, with both secrets in it.
 fn with_secrets(name: &str, allow: &[&str], body: impl FnOnce(&mut Vm, &Sandbox) -> Result<()>) {
     on_a_vm_of("secrets", name, |vm| {
-        let sandbox = Sandbox::start_in_namespace(vm.directory(), &["kv"])?;
+        let sandbox = vm.sandbox("kv")?;
         sandbox.grant("kv", "system", Grant::GET)?;
         sandbox.set_secret("kv", "api-key", "first")?;
         sandbox.set_secret("kv", "store-key", "unchanged")?;
