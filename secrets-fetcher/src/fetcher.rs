@@ -31,6 +31,8 @@ use crate::wanted::{News, Wanted};
 
 /// How often settings, files that went, and the memory are looked at.
 const TICK: Duration = Duration::from_secs(5);
+/// How often it is looked whether there is a directory of wishes to watch.
+const UNWATCHED: Duration = Duration::from_secs(1);
 /// The promise to the service manager: nothing in the loop waits for anybody.
 const PROMISE: Duration = Duration::from_mins(1);
 /// How often sets that nobody names are looked for.
@@ -56,12 +58,13 @@ pub async fn run(layout: Layout, mut daemon: Daemon) -> anyhow::Result<()> {
         fetcher.publish();
         daemon.status(&fetcher.status());
         daemon.pet(PROMISE);
+        let most = now + if wanted.is_watched() { TICK } else { UNWATCHED };
         tokio::select! {
             () = &mut shutdown => return Ok(()),
             () = daemon.reload() => fetcher.reload(),
             () = wanted.changed() => {}
             Some(done) = fetcher.rounds.join_next() => fetcher.finish(done),
-            () = tokio::time::sleep_until(wake.unwrap_or(now + TICK)) => {}
+            () = tokio::time::sleep_until(wake.map_or(most, |wake| wake.min(most))) => {}
             _ = ticks.tick() => fetcher.look_again(),
         }
     }

@@ -37,6 +37,11 @@ impl Wanted {
         Self { layout: layout.clone(), watch: None, known: BTreeMap::new() }
     }
 
+    /// Whether changes are told; otherwise look more often.
+    pub fn is_watched(&self) -> bool {
+        self.watch.is_some()
+    }
+
     /// Resolves when the directory changed; never where it is not there yet, and never for a file that was removed.
     pub async fn changed(&mut self) {
         let Some(watch) = &self.watch else { return std::future::pending().await };

@@ -79,7 +79,10 @@ fn one(fetcher: &mut Fetcher, need: &SecretNeed, set: &String, row: &Row) -> Res
     let says = |answer: &NeedAnswer| answer.problem.as_ref().is_some_and(|problem| problem.contains(row.says));
     let told = fetcher.answer("web", need, says)?;
     let log = fetcher.sandbox.log()?;
-    ensure!(told.problem.is_some_and(|problem| problem.contains("next: ")), "it does not say what to do next");
+    let problem = told.problem.context("no problem")?;
+    // For people, with --nocapture: how it reads.
+    eprintln!("{}, after {} requests: {problem}", row.name, log.len());
+    ensure!(problem.contains("next: "), "it does not say what to do next");
     ensure!(told.set.as_ref() == Some(set), "the set is gone from the answer");
     ensure!(fetcher.read("web", "api", set, "A")? == "the-value", "the set changed");
     ensure!(log.len() <= MOST_REQUESTS, "{} requests: {log:?}", log.len());
