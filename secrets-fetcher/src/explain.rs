@@ -18,6 +18,15 @@ const WORDS: usize = 300;
 /// Layers of Microsoft's client and of the one below it that say nothing by themselves.
 const SILENT: [&str; 4] =
     ["non-transport error", "failed to execute `reqwest`", "error sending request", "error converting `reqwest`"];
+/// What follows these is another each time, or advice for others: the same reason is to read the same.
+const ENDS: [&str; 6] = [
+    ": verification time",
+    ": https://docs.rs/rustls",
+    ". Set verify_challenge_resource",
+    " Trace ID:",
+    " Correlation ID:",
+    " Timestamp:",
+];
 
 /// What was asked.
 #[derive(Debug, Clone, Copy)]
@@ -185,7 +194,7 @@ fn causes(error: &Error) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut next: Option<&dyn std::error::Error> = Some(error);
     while let Some(cause) = next {
-        let text = cause.to_string();
+        let text = stable(&cause.to_string()).to_owned();
         // The client's own layers quote what they wrap, with a link to a manual.
         texts.retain(|outer| !outer.contains(&text) || *outer == text);
         if texts.last() != Some(&text) {
@@ -201,6 +210,11 @@ fn causes(error: &Error) -> String {
     printable(&texts.join(": "), WORDS)
 }
 
+fn stable(text: &str) -> &str {
+    let end = ENDS.iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
+    &text[..end]
+}
+
 fn body(response: Option<&RawResponse>) -> Json {
     response.and_then(|response| serde_json::from_slice(response.body().as_ref()).ok()).unwrap_or_default()
 }
@@ -213,7 +227,7 @@ fn words(response: Option<&RawResponse>) -> String {
         let bytes = response.map(|response| response.body().as_ref()).unwrap_or_default();
         String::from_utf8_lossy(bytes).into_owned()
     });
-    if said.is_empty() { "without a word".to_owned() } else { printable(said.trim(), WORDS) }
+    if said.is_empty() { "without a word".to_owned() } else { printable(stable(said.trim()), WORDS) }
 }
 
 /// Key Vault's inner code where it has one.
