@@ -16,7 +16,7 @@ use landfall_core::config::Identity;
 use tokio::time::timeout;
 
 use crate::door;
-use crate::explain::{Asked, Refused, garbled, refused};
+use crate::explain::{Asked, Refused, garbled, refused, useless};
 use crate::source::{ATTEMPT, FetchError, Fetched, Fetching, Pause, Source};
 use crate::value::Value;
 
@@ -108,7 +108,7 @@ async fn attempt(client: &SecretClient, asked: &Asked<'_>) -> Result<Fetched, Re
     };
     // Its error could quote the value.
     let secret: Secret = response.into_model().map_err(|_| Refused::Final(garbled(asked)))?;
-    fetched(secret, asked).ok_or_else(|| Refused::Final(garbled(asked)))
+    fetched(secret, asked).ok_or_else(|| Refused::Final(useless(asked)))
 }
 
 /// What we take of an answer; none where it is not that of a vault to what was asked.

@@ -80,6 +80,15 @@ pub fn garbled(asked: &Asked<'_>) -> FetchError {
     FetchError::of_vault(problem, Pause::BackOff)
 }
 
+/// A secret without a value, or another than was asked for: that of one secret.
+pub fn useless(asked: &Asked<'_>) -> FetchError {
+    let problem = format!(
+        "`{}` in {} has no value and version that can be used; next: make a new version of it",
+        asked.name, asked.url
+    );
+    FetchError::of_secret(problem)
+}
+
 /// The status and the answer, wherever in the chain they are.
 fn response_of(error: &Error) -> Option<(u16, Option<&RawResponse>)> {
     let mut next = Some(error);

@@ -195,9 +195,13 @@ impl Fetcher {
 
     /// Begins the rounds that are due, and says when the next one is.
     fn begin(&mut self, now: Instant) -> Option<Instant> {
-        // Without valid settings ever, nobody knows what may be asked.
-        let settings = self.settings.as_ref()?;
-        self.unfit = fitness(&self.layout, self.unfit.as_ref());
+        let Some(settings) = &self.settings else {
+            self.refuse();
+            return None;
+        };
+        // Where nothing is needed, nobody misses the memory.
+        let is_needed = self.apps.values().any(|app| !app.needs.is_empty());
+        self.unfit = if is_needed { fitness(&self.layout, self.unfit.as_ref()) } else { None };
         let (mut due, mut wake) = (Vec::new(), None::<Instant>);
         for (name, app) in &mut self.apps {
             for (id, need) in &mut app.needs {
@@ -253,6 +257,18 @@ impl Fetcher {
             self.rounds.spawn(round::ask(round, sources));
         }
         wake
+    }
+
+    /// Without valid settings ever, nobody knows what may be asked.
+    fn refuse(&mut self) {
+        let Some(mistake) = &self.mistake else { return };
+        for (name, app) in &mut self.apps {
+            for need in app.needs.values_mut() {
+                let service = need.need.service.clone();
+                let is_there = |set: &str| self.layout.secret_set(name, &service, set).is_dir();
+                need.failed(name, format!("the settings cannot be used: {mistake}"), is_there);
+            }
+        }
     }
 
     /// Lays down what a round brought.

@@ -77,6 +77,9 @@ fn refusal(need: &SecretNeed, vaults: &Vaults) -> Option<String> {
             printable(&need.service, 100)
         ));
     }
+    if need.files.is_empty() {
+        return Some("nothing is asked for, which is a mistake in the agent; next: report it".to_owned());
+    }
     need.files.iter().find_map(|(name, file)| {
         let secret = &file.secret;
         if !is_file_name(name) {

@@ -31,6 +31,8 @@ pub struct Fetcher {
     process: Option<Process>,
     /// Key Vault and IMDS.
     pub sandbox: Sandbox,
+    /// How much it logs.
+    pub level: &'static str,
     memory: Memory,
     root: TempDir,
     layout: Layout,
@@ -66,7 +68,7 @@ impl Fetcher {
         let directory = root.path().join("sandbox");
         fs::create_dir(&directory)?;
         let sandbox = Sandbox::start_in_namespace(&directory, vaults)?;
-        Ok(Self { process: None, sandbox, memory, root, layout })
+        Ok(Self { process: None, sandbox, level: "info", memory, root, layout })
     }
 
     /// Starts it. Its environment has what would lead Microsoft's client elsewhere: every test shows that it does not.
@@ -92,6 +94,7 @@ impl Fetcher {
             command.env(name, nowhere);
         }
         command.env("IDENTITY_HEADER", "x").env("AZURE_CLIENT_ID", "x").env("SSL_CERT_FILE", self.sandbox.ca_file());
+        command.env(landfall_core::journal::LEVEL_VARIABLE, self.level);
         self.process = Some(Process::start("secrets-fetcher", self.root.path(), command, Lifetime::Test)?);
         Ok(())
     }

@@ -70,6 +70,7 @@ fn what_is_not_allowed_is_not_asked_for() {
         };
         assert!(problem.contains(wanted) && problem.contains("next: "), "{reference}: {problem}");
     }
+    assert!(matches!(look(&need(&[]), &vaults, |_| true), Lookup::Impossible(_)));
     let service = SecretNeed { service: "../x".to_owned(), ..need(&[("A", "db")]) };
     assert!(matches!(look(&service, &vaults, |_| true), Lookup::Impossible(_)));
 }
