@@ -18,7 +18,7 @@ use crate::source::{FetchError, Pause, Scope, Source, accept};
 /// How many requests one vault has to answer at once.
 const AT_ONCE: usize = 4;
 /// How long one vault may take for all of a round.
-const ROUND: Duration = Duration::from_secs(30);
+pub const ROUND: Duration = Duration::from_secs(30);
 
 /// What became of a round.
 #[derive(Debug)]
