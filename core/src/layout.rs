@@ -164,6 +164,11 @@ impl Layout {
         self.secrets().join(app.as_str()).join(service).join(set)
     }
 
+    /// The key that versions of a directory's secrets are made with: random, no value follows from it, and it outlives a reboot.
+    pub fn secrets_key(&self) -> PathBuf {
+        self.at("var/lib/landfall/secrets/key")
+    }
+
     /// Where the fetcher says what sets there are, one `<app>.json` each; the agent watches this directory.
     pub fn secrets_index_dir(&self) -> PathBuf {
         self.at("run/landfall/index")

@@ -1,5 +1,6 @@
 //! A directory with a file for each secret: systemd credentials, other clouds, a first try. Files have no versions: the version is
-//! an HMAC of the value, under a key that nobody but this machine's memory has, so that it says nothing of the value to who reads it.
+//! an HMAC of the value, under a random key that never leaves the fetcher, so that it says nothing of the value to who reads it. The
+//! key outlives a reboot: what ran before it is asked for by its version.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -12,8 +13,6 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use crate::source::{FetchError, Fetched, Fetching, Pause, Source};
 use crate::value::Value;
 
-/// Beside the sets, hidden.
-pub const KEY: &str = ".key";
 const KEY_BYTES: usize = 32;
 /// A secret is a password or a certificate.
 const MAX_VALUE_BYTES: u64 = 1 << 20;
@@ -26,9 +25,9 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The files in `path`; the key lies in `memory`.
-    pub fn new(path: &Path, memory: &Path) -> Self {
-        Self { path: path.to_owned(), key: memory.join(KEY) }
+    /// The files in `path`; the file `key` is made where it is not there.
+    pub fn new(path: &Path, key: &Path) -> Self {
+        Self { path: path.to_owned(), key: key.to_owned() }
     }
 
     fn read(&self, name: &str, version: Option<&str>) -> Result<Fetched, FetchError> {
@@ -78,7 +77,7 @@ fn read_value(path: &Path) -> io::Result<Value> {
     Ok(value)
 }
 
-/// The key, which is made where there is none. It outlives this process, not the memory that it lies in.
+/// The key, which is made where there is none.
 fn key(path: &Path) -> io::Result<hmac::Key> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) if bytes.len() == KEY_BYTES => bytes,
@@ -86,7 +85,7 @@ fn key(path: &Path) -> io::Result<hmac::Key> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut bytes = vec![0; KEY_BYTES];
             SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("no random numbers"))?;
-            publish::write_volatile(path, &bytes, 0o600)?;
+            publish::write(path, &bytes, 0o600)?;
             bytes
         }
         Err(error) => return Err(error),
@@ -110,36 +109,37 @@ mod tests {
     #[test]
     fn a_version_is_that_of_the_value_and_outlives_the_process() {
         let root = tempfile::tempdir().unwrap();
-        let (secrets, memory) = (root.path().join("secrets"), root.path().join("memory"));
+        let (secrets, key) = (root.path().join("secrets"), root.path().join("state/key"));
         std::fs::create_dir(&secrets).unwrap();
         let write = |text: &str| std::fs::write(secrets.join("db"), text).unwrap();
-        let read = |version: Option<&str>| Directory::new(&secrets, &memory).read("db", version);
+        let read = |version: Option<&str>| Directory::new(&secrets, &key).read("db", version);
         write("one");
         let first = read(None).unwrap();
         assert_eq!(first.value.bytes(), b"one");
         assert!(format!("db@{}", first.version).parse::<SecretReference>().is_ok(), "{}", first.version);
-        assert_eq!(std::fs::metadata(memory.join(KEY)).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::metadata(&key).unwrap().mode() & 0o777, 0o600);
         write("two");
         let second = read(None).unwrap();
         assert_ne!(second.version, first.version);
         assert!(read(Some(&first.version)).unwrap_err().problem.contains("next: put it back"));
         write("one");
         assert_eq!(read(Some(&first.version)).unwrap().version, first.version);
-        std::fs::remove_file(memory.join(KEY)).unwrap();
-        assert_ne!(read(None).unwrap().version, first.version, "another machine, or after a boot");
+        std::fs::remove_file(&key).unwrap();
+        assert_ne!(read(None).unwrap().version, first.version, "another machine");
     }
 
     #[test]
     fn what_cannot_be_read_is_one_secret_and_a_damaged_key_all_of_them() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("directory")).unwrap();
-        let source = Directory::new(root.path(), &root.path().join("memory"));
+        let key = root.path().join("state/key");
+        let source = Directory::new(root.path(), &key);
         for (name, wanted) in [("absent", "put it there"), ("directory", "it is no file")] {
             let error = source.read(name, None).unwrap_err();
             assert!(error.problem.contains(wanted) && error.scope == Scope::Secret, "{error:?}");
         }
         std::fs::write(root.path().join("db"), "x").unwrap();
-        publish::write(&root.path().join("memory").join(KEY), b"short", 0o600).unwrap();
+        publish::write(&key, b"short", 0o600).unwrap();
         assert_eq!(source.read("db", None).unwrap_err().scope, Scope::Vault(Pause::BackOff));
     }
 }

@@ -170,7 +170,7 @@ impl Fetcher {
     fn open(&self, vault: &Vault) -> Open {
         let source: Arc<dyn Source> = match &vault.source {
             VaultSource::KeyVault { url, identity } => Arc::new(KeyVault::new(url, identity, &self.identities)),
-            VaultSource::Directory(path) => Arc::new(Directory::new(path, &self.layout.secrets())),
+            VaultSource::Directory(path) => Arc::new(Directory::new(path, &self.layout.secrets_key())),
         };
         Open { source, is_busy: false, problem: None }
     }

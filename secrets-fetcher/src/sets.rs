@@ -212,7 +212,6 @@ mod tests {
         for set in [&kept, &left] {
             lay(set, [("A", &file, &value)]).unwrap();
         }
-        fs::write(layout.secrets().join(".key"), "").unwrap();
         let index = layout.secrets_index(&"gone".parse().unwrap());
         publish::write(&index, b"{}", 0o644).unwrap();
         let named: BTreeSet<PathBuf> = [kept.clone()].into();
@@ -224,7 +223,7 @@ mod tests {
         assert!(unnamed.sweep(&layout, &named, start + 2 * minute).unwrap().is_empty());
         assert_eq!(unnamed.sweep(&layout, &named, start + KEEP).unwrap(), [index]);
         assert_eq!(unnamed.sweep(&layout, &named, start + KEEP + 2 * minute).unwrap(), slice::from_ref(&left));
-        assert!(!left.parent().unwrap().exists() && kept.exists() && layout.secrets().join(".key").exists());
+        assert!(!left.parent().unwrap().exists() && kept.exists());
         remove_unfinished(&layout).unwrap();
         assert!(kept.exists());
     }

@@ -108,6 +108,21 @@ pub fn run(options: &Options, say: Say<'_>) -> Result<Outcome> {
     ensure!(v1.release != v2.release, "v1 and v2 are the same release");
     add(&entry, format!("v2 rolled out{}", took(&entry)), say)?;
 
+    if let Some(vault) = vault {
+        let seq = vm.last_seq()?;
+        say("puts a new version of the secret `api-key` into the vault");
+        vault.set_secret(VAULT, "api-key", "second")?;
+        let before = vm.engine.serving_ids(&options.app)?;
+        let entry =
+            follow(&vm, say, ROLLOUT, "the new secret is live", |entries| after(entries, seq, HistoryEvent::Live))?;
+        reads(&vm, "second")?;
+        let now = vm.engine.serving_ids(&options.app)?;
+        let others = |ids: &BTreeMap<String, String>| ids.iter().filter(|(name, _)| *name != "api").count();
+        let kept = before.iter().filter(|(name, id)| *name != "api" && now.get(*name) == Some(id)).count();
+        ensure!(kept == others(&before) && now["api"] != before["api"], "replaced was {before:?} by {now:?}");
+        add(&entry, format!("secret rotated, api and nothing else replaced{}", took(&entry)), say)?;
+    }
+
     let before = vm.engine.serving_ids(&options.app)?;
     let seq = vm.last_seq()?;
     say("publishes v3, which never gets healthy");
@@ -143,21 +158,6 @@ pub fn run(options: &Options, say: Say<'_>) -> Result<Outcome> {
     vm.serves(&v2)?;
     in_order(&vm, &before)?;
     add(&entry, format!("{what}, back in order: store, api, proxy"), say)?;
-
-    if let Some(vault) = vault {
-        let seq = vm.last_seq()?;
-        say("puts a new version of the secret `api-key` into the vault");
-        vault.set_secret(VAULT, "api-key", "second")?;
-        let before = vm.engine.serving_ids(&options.app)?;
-        let entry =
-            follow(&vm, say, ROLLOUT, "the new secret is live", |entries| after(entries, seq, HistoryEvent::Live))?;
-        reads(&vm, "second")?;
-        let now = vm.engine.serving_ids(&options.app)?;
-        let others = |ids: &BTreeMap<String, String>| ids.iter().filter(|(name, _)| *name != "api").count();
-        let kept = before.iter().filter(|(name, id)| *name != "api" && now.get(*name) == Some(id)).count();
-        ensure!(kept == others(&before) && now["api"] != before["api"], "replaced was {before:?} by {now:?}");
-        add(&entry, format!("secret rotated, api and nothing else replaced{}", took(&entry)), say)?;
-    }
 
     let status = vm.status()?;
     ensure!(status.release.as_ref() == Some(&v2.release), "`landfall status` says release {:?}", status.release);

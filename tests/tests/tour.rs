@@ -27,10 +27,10 @@ fn the_tour_ends_with_v2_and_six_true_lines() -> Result<()> {
         let starts = [
             "v1 rolled out",
             "v2 rolled out",
+            "secret rotated",
             "v3 rolled back to v2",
             "api killed",
             "all containers killed",
-            "secret rotated",
         ];
         ensure!(lines.len() == starts.len() && lines.iter().zip(starts).all(|(l, s)| l.starts_with(s)), "{lines:?}");
         ensure!(outcome.timeline.is_sorted_by(|a, b| a.at <= b.at), "{:?}", outcome.timeline);
