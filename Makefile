@@ -50,7 +50,7 @@ test: docker build
 	@tools/install-compose-v5.sh
 	@tools/install-publishers.sh
 	@tools/install-azure-python.sh
-	cargo test --profile quick --workspace --no-fail-fast -- --test-threads 2
+	cargo test --profile quick --workspace --no-fail-fast -- --test-threads 3
 
 # What depends on Compose. By name and of the whole workspace, so that nothing is compiled a second time with other features.
 COMPOSE_TESTS = --test e2e --test harness --test kill_points --test start_first --test tour
@@ -59,7 +59,7 @@ test-compose-v5: docker build
 	@tools/install-compose-v5.sh
 	@tools/install-publishers.sh
 	LANDFALL_COMPOSE=$(CURDIR)/target/compose-v5/docker-compose \
-	    cargo test --profile quick --workspace --no-fail-fast $(COMPOSE_TESTS) -- --test-threads 2
+	    cargo test --profile quick --workspace --no-fail-fast $(COMPOSE_TESTS) -- --test-threads 3
 
 # BENCH takes words for the program: `make bench BENCH="--runs 3 idle"`.
 bench: docker release

@@ -1,6 +1,8 @@
 //! A VM in a directory: a root for the configuration and the state, the shipped daemons as processes, the shipped CLI,
 //! a registry, and the sample project that is published there.
 
+mod secrets;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -17,7 +19,6 @@ use crate::prober::{self, Served};
 use crate::process::{Lifetime, Process, tail};
 use crate::project::Project;
 use crate::registry::Registry;
-use crate::sandbox::Sandbox;
 use crate::wait::eventually;
 use crate::{clean, ports, programs, secrets_memory};
 
@@ -108,12 +109,6 @@ impl Vm {
         self.write_settings(&json!({ "apps": apps, "registries": registries }).to_string())
     }
 
-    /// Writes landfall.yaml with these vaults.
-    pub fn configure_vaults(&self, vaults: &serde_json::Value) -> Result<()> {
-        let apps = json!({ self.app.as_str(): self.app_settings() });
-        self.write_settings(&json!({ "apps": apps, "vaults": vaults }).to_string())
-    }
-
     fn app_settings(&self) -> serde_json::Value {
         json!({ "channel": self.channel(), "poll": "250ms", "vars": { "PORT": self.port.to_string() } })
     }
@@ -178,40 +173,6 @@ impl Vm {
         let mut command = self.command("landfall-agent")?;
         command.envs(environment.iter().copied());
         self.agent = Some(Process::start("landfall-agent", &self.directory, command, self.lifetime)?);
-        Ok(())
-    }
-
-    /// A vault beside it, with the memory for secrets mounted before, so that both sides see it.
-    pub fn sandbox(&self, vault: &str) -> Result<Sandbox> {
-        secrets_memory::mount(&self.layout().secrets())?;
-        Sandbox::start_in_namespace_for(&self.directory, &[vault], self.lifetime)
-    }
-
-    /// Starts the fetcher where [`Self::sandbox`] is.
-    pub fn start_fetcher(&mut self, sandbox: &Sandbox) -> Result<()> {
-        let name = "landfall-secrets-fetcher";
-        let exec = self.layout().exec_program();
-        std::fs::create_dir_all(exec.parent().context("no parent")?)?;
-        std::fs::copy(programs::exec()?, &exec)?;
-        let mut command = sandbox.inside(&programs::find(name)?)?;
-        command.arg("--root").arg(self.root()).env("SSL_CERT_FILE", sandbox.ca_file());
-        self.fetcher = Some(Process::start(name, &self.directory, command, self.lifetime)?);
-        Ok(())
-    }
-
-    /// kill -9.
-    pub fn kill_fetcher(&mut self) -> Result<()> {
-        self.fetcher.take().context("no fetcher runs")?.kill()
-    }
-
-    /// What a power cut leaves of secrets: nothing.
-    pub fn empty_secrets(&self) -> Result<()> {
-        for directory in [self.layout().secrets(), self.layout().secrets_index_dir()] {
-            for entry in std::fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
-                let path = entry?.path();
-                if path.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
-            }
-        }
         Ok(())
     }
 

@@ -89,6 +89,25 @@ fn fraction_of(digits: &str, per_unit: u64) -> Option<u64> {
     u64::try_from(digits.parse::<u128>().ok()? * u128::from(per_unit) / scale).ok()
 }
 
+/// Types for values that are checked where they are read: a mistake has its file, line and column.
+macro_rules! checked {
+    ($($name:ident($inner:ty) = $parse:expr;)*) => {$(
+        #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+        #[serde(try_from = "String")]
+        struct $name($inner);
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidValue;
+            fn try_from(text: String) -> Result<Self, InvalidValue> {
+                let parse: fn(&str) -> Result<$inner, InvalidValue> = $parse;
+                parse(&text).map(Self)
+            }
+        }
+    )*};
+}
+
+pub(super) use checked;
+
 #[cfg(test)]
 mod tests {
     use super::*;

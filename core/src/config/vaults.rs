@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::settings::milliseconds;
-use super::values::{InvalidValue, parse_duration};
+use super::values::{InvalidValue, checked, parse_duration};
 use super::written::{is_bind_root, keep, replace};
 
 /// How often the newest versions are asked for unless the vault says.
@@ -44,7 +44,7 @@ pub enum VaultSource {
 }
 
 /// The machine's managed identity that a Key Vault is asked with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Identity {
     /// The system-assigned one.
@@ -58,7 +58,7 @@ pub enum Identity {
 }
 
 /// Names of secrets, with at most one `*` for any run of letters, digits and `-`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NamePattern(String);
 
@@ -130,23 +130,6 @@ impl WrittenVault {
         let refresh = self.refresh.map_or(REFRESH, |refresh| refresh.0);
         Ok(Vault { source, refresh, allow: allow.into_iter().map(|one| one.0).collect() })
     }
-}
-
-/// A value that is checked where it is read.
-macro_rules! checked {
-    ($($name:ident($inner:ty) = $parse:expr;)*) => {$(
-        #[derive(Debug, Deserialize)]
-        #[serde(try_from = "String")]
-        struct $name($inner);
-
-        impl TryFrom<String> for $name {
-            type Error = InvalidValue;
-            fn try_from(text: String) -> Result<Self, InvalidValue> {
-                let parse: fn(&str) -> Result<$inner, InvalidValue> = $parse;
-                parse(&text).map(Self)
-            }
-        }
-    )*};
 }
 
 checked! {

@@ -11,7 +11,7 @@ use super::channel::{Channel, is_registry};
 use super::error::{ConfigError, explain};
 use super::previews::{PortRange, PreviewCaps, Previews, TagPattern};
 use super::settings::{App, Host, Registry, Settings, Source};
-use super::values::{InvalidValue, parse_duration, parse_size};
+use super::values::{InvalidValue, checked, parse_duration, parse_size};
 use super::vaults::WrittenVault;
 use crate::ids::AppName;
 use crate::secrets::is_vault_name;
@@ -276,23 +276,6 @@ fn merge_maps<K: Ord, V: Default>(under: &mut BTreeMap<K, V>, over: BTreeMap<K, 
 enum Publish {
     Any,
     Loopback,
-}
-
-/// A value that is checked where it is read.
-macro_rules! checked {
-    ($($name:ident($inner:ty) = $parse:expr;)*) => {$(
-        #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-        #[serde(try_from = "String")]
-        struct $name($inner);
-
-        impl TryFrom<String> for $name {
-            type Error = InvalidValue;
-            fn try_from(text: String) -> Result<Self, InvalidValue> {
-                let parse: fn(&str) -> Result<$inner, InvalidValue> = $parse;
-                parse(&text).map(Self)
-            }
-        }
-    )*};
 }
 
 checked! {

@@ -135,8 +135,11 @@ fn no_value_is_on_a_disk() {
         vm.kill_agent()?;
         vm.start_agent()?;
         vm.start_fetcher(sandbox)?;
-        let seen = vm.landfall(&["secrets"])?;
-        ensure!(seen.stdout.contains("API_KEY") && !seen.stdout.contains(&canary), "{seen:?}");
+        eventually(SOON, "the new agent knows the secrets", || {
+            let seen = vm.landfall(&["secrets"])?;
+            ensure!(seen.stdout.contains("API_KEY") && !seen.stdout.contains(&canary), "{seen:?}");
+            Ok(())
+        })?;
 
         let places = [vm.root(), vm.project.directory().to_owned(), vm.engine.data_root()?, "/var/log".into()];
         let logs = ["landfall-agent.log", "landfall-secrets-fetcher.log", "landfall-image-watcher.log"];

@@ -1,0 +1,51 @@
+//! The VM's secrets: a vault beside it, the memory that they lie in, the fetcher.
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::Vm;
+use crate::process::Process;
+use crate::sandbox::Sandbox;
+use crate::{programs, secrets_memory};
+
+impl Vm {
+    /// Writes landfall.yaml with these vaults.
+    pub fn configure_vaults(&self, vaults: &serde_json::Value) -> Result<()> {
+        let apps = json!({ self.app.as_str(): self.app_settings() });
+        self.write_settings(&json!({ "apps": apps, "vaults": vaults }).to_string())
+    }
+
+    /// A vault beside it, with the memory for secrets mounted before, so that both sides see it.
+    pub fn sandbox(&self, vault: &str) -> Result<Sandbox> {
+        secrets_memory::mount(&self.layout().secrets())?;
+        Sandbox::start_in_namespace_for(&self.directory, &[vault], self.lifetime)
+    }
+
+    /// Starts the fetcher where [`Self::sandbox`] is.
+    pub fn start_fetcher(&mut self, sandbox: &Sandbox) -> Result<()> {
+        let name = "landfall-secrets-fetcher";
+        let exec = self.layout().exec_program();
+        std::fs::create_dir_all(exec.parent().context("no parent")?)?;
+        std::fs::copy(programs::exec()?, &exec)?;
+        let mut command = sandbox.inside(&programs::find(name)?)?;
+        command.arg("--root").arg(self.root()).env("SSL_CERT_FILE", sandbox.ca_file());
+        self.fetcher = Some(Process::start(name, &self.directory, command, self.lifetime)?);
+        Ok(())
+    }
+
+    /// kill -9.
+    pub fn kill_fetcher(&mut self) -> Result<()> {
+        self.fetcher.take().context("no fetcher runs")?.kill()
+    }
+
+    /// What a power cut leaves of secrets: nothing.
+    pub fn empty_secrets(&self) -> Result<()> {
+        for directory in [self.layout().secrets(), self.layout().secrets_index_dir()] {
+            for entry in std::fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
+                let path = entry?.path();
+                if path.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
+            }
+        }
+        Ok(())
+    }
+}
