@@ -66,8 +66,8 @@ pub struct Examined {
     pub result: Result<Deployment, Stop>,
     /// What Compose warned of.
     pub warnings: Vec<String>,
-    /// Its sets of secrets, as far as it was found out which.
-    pub secrets: Vec<String>,
+    /// Its sets of secrets, where it was found out which.
+    pub secrets: Option<Vec<String>>,
 }
 
 /// Takes a release through preflight. For a rollout images are pulled and files written, and it is told when there are cores to
@@ -87,7 +87,7 @@ pub async fn preflight(
 #[derive(Default)]
 struct Found {
     warnings: Vec<String>,
-    secrets: Vec<String>,
+    secrets: Option<Vec<String>>,
 }
 
 async fn examine(
@@ -168,7 +168,7 @@ async fn examine(
         }
     };
     let (images, secret_sets) = try_join(try_join_all(fetches), secrets).await?;
-    also.secrets = secret_sets.values().map(|secrets| secrets.set.clone()).collect();
+    also.secrets = Some(secret_sets.values().map(|secrets| secrets.set.clone()).collect());
     let images: BTreeMap<String, ImageFacts> = images.into_iter().collect();
     // What is promised to this release must be seen by the next.
     let _turn = shared.admission.lock().await;

@@ -70,6 +70,7 @@ rules! {
     Build Policy "build in CI and name the pushed `image:`; nothing is built on this host",
     Hook Invalid "move it into the image or into a one-shot service; hooks run inside Compose, which is not there at run time",
     Secret Invalid "name it in a vault: `external: true` with `name: NAME`, or `x-keyvault: NAME` beside `file:` or `environment:`",
+    SecretInEnvironment Invalid "read it from its file below `/run/secrets`, or give it to the process by `x-landfall: { secrets_env: [NAME] }`: what stands in `environment:` or an `env_file` lies in plain text on Docker's disk",
     Cycle Invalid "remove one of these edges",
     StartFirst Invalid "remove it, or use `order: stop-first`: two containers of the service would share what is not made to be shared",
     FailureAction Invalid "use `rollback` or `pause`: to go on with a broken release helps nobody",

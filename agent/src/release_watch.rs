@@ -20,6 +20,7 @@ use crate::observed::Millis;
 use crate::preflight::{self, Examined, Stop};
 use crate::secret_sets;
 use crate::shared::{Mail, Shared};
+use crate::spec::Deployment;
 use crate::state::{AppState, Attempt, Phase};
 use crate::tag_watch::{TagWatch, Tags};
 
@@ -29,7 +30,9 @@ const AGAIN: Backoff = Backoff { first: Duration::from_millis(500), most: Durati
 /// What a preflight is for: another of these means another preflight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Aim {
+    /// What is examined: the newest, or what is live (see [`ReleaseWatch::falls_back`]).
     release: ReleaseId,
+    newest: ReleaseId,
     sequence: Option<u64>,
     epoch: u64,
     /// Its sets of secrets: another one is a rotation.
@@ -49,6 +52,8 @@ pub struct ReleaseWatch {
     failures: u32,
     again_at: Option<Millis>,
     candidate: Option<Candidate>,
+    /// The newest release, in quarantine, while what is live is examined in its place.
+    given_up: Option<Candidate>,
     refused: Option<String>,
     /// What Compose warned of last.
     warnings: Vec<String>,
@@ -68,6 +73,7 @@ impl ReleaseWatch {
             failures: 0,
             again_at: None,
             candidate: None,
+            given_up: None,
             refused: None,
             warnings: Vec::new(),
         }
@@ -138,7 +144,7 @@ impl ReleaseWatch {
             return false;
         }
         let Some(channel) = &self.channel else { return false };
-        let Some(release) = &channel.release else { return false };
+        let Some(newest) = &channel.release else { return false };
         // Taken from other tags than those that are followed now: the watcher has not answered yet.
         if self.tags().map_or(!channel.tags.is_empty(), |tags| channel.tags != *tags) {
             return false;
@@ -149,33 +155,40 @@ impl ReleaseWatch {
             Some(_) | None => secret_sets::newest(&self.shared, &self.app),
         };
         let epoch = self.shared.settings_epoch.get();
-        let aim = Aim { release: release.clone(), sequence: channel.sequence, epoch, secrets };
+        let mut aim =
+            Aim { release: newest.clone(), newest: newest.clone(), sequence: channel.sequence, epoch, secrets };
+        let live = state.live.as_ref().map(|g| &g.deployment);
+        if let Some(live) = live.filter(|live| self.falls_back(state, live, &aim)) {
+            aim.release = live.release.clone();
+        }
         let again = self.again_at.is_some_and(|at| now() >= at);
         if self.aim.as_ref() == Some(&aim) && !again {
             return false;
         }
         if self.aim.as_ref() != Some(&aim) {
             self.failures = 0;
-            self.candidate = None;
+            let before = self.candidate.take();
+            self.given_up = if aim.release == aim.newest { None } else { self.given_up.take().or(before) };
             self.warnings.clear();
         }
         // What is live, published again: nothing to examine, unless the settings changed.
         let settled = matches!(state.phase, Phase::Idle | Phase::Probation(_));
-        let live = state.live.as_ref().map(|g| &g.deployment.release);
+        let live = live.map(|live| &live.release);
+        let release = aim.release.clone();
         let same_settings = self.aim.as_ref().is_some_and(|a| a.epoch == aim.epoch && a.secrets == aim.secrets);
         self.again_at = None;
         self.aim = Some(aim);
-        if settled && same_settings && live == Some(release) {
+        if settled && same_settings && live == Some(&release) {
             self.refused = None;
             return false;
         }
         if let Some((old, _)) = self.preflight.take() {
             old.abort();
         }
-        let news = live != Some(release);
+        let news = live != Some(&release);
         let attempt = Attempt { began: now(), detected_at: channel.detected_at.clone(), sequence: channel.sequence };
         let (rollout, spare) = oneshot::channel();
-        let work = preflight::preflight(Rc::clone(&self.shared), self.app.clone(), release.clone(), Some(rollout));
+        let work = preflight::preflight(Rc::clone(&self.shared), self.app.clone(), release, Some(rollout));
         let mailbox = self.shared.mailboxes.borrow().get(&self.app).cloned();
         let task = tokio::task::spawn_local(async move {
             let result = work.await;
@@ -194,6 +207,18 @@ impl ReleaseWatch {
         true
     }
 
+    /// Whether what is live is examined in place of the newest release, which was tried with these secrets and is in quarantine:
+    /// what runs is not to miss a rotation. Anything new gives the newest its turn.
+    fn falls_back(&self, state: &AppState, live: &Deployment, next: &Aim) -> bool {
+        let Some(aim) = &self.aim else { return false };
+        let is_same = Aim { release: next.release.clone(), ..aim.clone() } == *next;
+        let has_secrets = live.services.values().any(|service| service.secrets.is_some());
+        if !is_same || !has_secrets || live.release == next.newest {
+            return false;
+        }
+        aim.release == live.release || self.quarantine(state).is_some()
+    }
+
     /// Takes in what a preflight found, if it is through. An entry is for the history.
     pub async fn take(&mut self) -> Option<HistoryEntry> {
         if !self.preflight.as_ref().is_some_and(|(task, _)| task.is_finished()) {
@@ -203,11 +228,12 @@ impl ReleaseWatch {
         let examined = task.await.unwrap_or_else(|error| Examined {
             result: Err(Stop::Later(format!("preflight ended early: {error}"))),
             warnings: Vec::new(),
-            secrets: Vec::new(),
+            secrets: None,
         });
         self.warn(examined.warnings);
         if let Some(aim) = &mut self.aim {
-            aim.secrets = examined.secrets;
+            // Where it did not come so far, those that there are now are no news either.
+            aim.secrets = examined.secrets.unwrap_or_else(|| secret_sets::newest(&self.shared, &self.app));
         }
         match examined.result {
             Ok(deployment) => {
@@ -244,7 +270,7 @@ impl ReleaseWatch {
 
     /// Why the newest release that passed preflight is not tried again.
     pub fn quarantine(&self, state: &AppState) -> Option<String> {
-        let candidate = self.candidate.as_ref()?;
+        let candidate = self.given_up.as_ref().or(self.candidate.as_ref())?;
         let deployment = &candidate.deployment;
         if !decide::quarantined(state, deployment, candidate.attempt.sequence) {
             return None;

@@ -17,6 +17,9 @@ pub const NO_SET: &str = "not-fetched";
 
 /// What each service needs. Problems are added for secrets that name no vault.
 pub fn of_project(canonical: &Canonical, problems: &mut Vec<Problem>) -> Vec<SecretNeed> {
+    for (service, model) in &canonical.services {
+        problems.extend(in_environment(&model.environment, &canonical.secrets).map(|problem| problem.of(service)));
+    }
     let mut needs = Vec::new();
     for (service, model) in canonical.services.iter().filter(|(_, model)| !model.secrets.is_empty()) {
         let mut files: BTreeMap<String, NeededFile> = BTreeMap::new();
@@ -36,6 +39,22 @@ pub fn of_project(canonical: &Canonical, problems: &mut Vec<Problem>) -> Vec<Sec
         needs.push(SecretNeed { service: service.clone(), files });
     }
     needs
+}
+
+/// Variables that have the name of a secret of the project and a text that is no path: what a laptop's shell or an env file gives
+/// them is the value. (Compose has put the content of each `env_file` into `environment` by now.) A secret under another name
+/// cannot be known.
+fn in_environment<'a>(
+    environment: &'a BTreeMap<String, Option<Text>>,
+    secrets: &'a BTreeMap<String, Secret>,
+) -> impl Iterator<Item = Problem> + 'a {
+    let written = environment.iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+    written.filter(|(_, value)| !value.is_empty() && !value.starts_with('/')).filter_map(|(name, _)| {
+        let is_named = |(key, secret): &(&String, &Secret)| *key == name || secret.environment.as_deref() == Some(name);
+        let (key, _) = secrets.iter().find(is_named)?;
+        let what = format!("its value is secret `{key}` of this project");
+        Some(Problem::new(Rule::SecretInEnvironment, format!("environment.{name}"), what))
+    })
 }
 
 /// Where in the container a secret is.

@@ -2,12 +2,16 @@
 //! empties the memory that they lie in, and a release has only what this machine's settings let it have.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use landfall_core::ids::Digest;
 use landfall_core::protocol::HistoryEvent;
+use landfall_tests::artifact::{self, BUNDLE, FILE, Layer};
 use landfall_tests::prober::Prober;
 use landfall_tests::sandbox::Sandbox;
 use landfall_tests::sandbox::vault::Grant;
@@ -67,6 +71,67 @@ fn a_rotation_replaces_exactly_its_consumers_and_a_bad_one_is_taken_back() {
         reads(vm, "third")?;
         assert_eq!(changed(&after, &vm.engine.serving_ids(&app)?), ["api"]);
         Ok(())
+    });
+}
+
+#[test]
+fn while_the_newest_release_is_in_quarantine_what_runs_follows_its_rotations() {
+    with_secrets("behind", &["*"], |vm, sandbox| {
+        let v1 = vm.publish_version("v1", &[])?;
+        vm.live(&v1)?;
+        let v2 = vm.publish_version("v2", &[("MODE", "crash")])?;
+        vm.recorded(0, HistoryEvent::RolledBack, Some(&v2.release))?;
+        reads(vm, "first")?;
+        let seq = vm.last_seq()?;
+
+        sandbox.set_secret("kv", "api-key", "second")?;
+        vm.recorded(seq, HistoryEvent::RolledBack, Some(&v2.release))?;
+        vm.recorded(seq, HistoryEvent::Live, Some(&v1.release))?;
+        reads(vm, "second")?;
+        let quarantined = vm.status()?.reason.context("no reason")?;
+        ensure!(quarantined.contains(v2.release.short()), "{quarantined}");
+
+        // The newest is examined first and is in quarantine still: what runs is not touched.
+        let before = vm.engine.serving_ids(vm.app.as_str())?;
+        let seq = vm.last_seq()?;
+        vm.kill_agent()?;
+        vm.start_agent()?;
+        sandbox.set_secret("kv", "api-key", "third")?;
+        reads(vm, "third")?;
+        assert_eq!(changed(&before, &vm.engine.serving_ids(vm.app.as_str())?), ["api"]);
+        vm.live(&vm.publish_version("v3", &[])?)?;
+        ensure!(vm.last_seq()? > seq, "nothing was recorded");
+        reads(vm, "third")
+    });
+}
+
+/// Which secrets a release has is found out while it is examined: one that does not come so far is no news to itself.
+#[test]
+fn a_release_whose_image_is_out_of_reach_is_tried_again_with_pauses() {
+    with_secrets("pauses", &["*"], |vm, _| {
+        vm.live(&vm.publish_version("v1", &[])?)?;
+        reads(vm, "first")?;
+        let closed = TcpListener::bind("127.0.0.1:0")?;
+        let image = format!("{}/sample/api@{}", closed.local_addr()?, Digest::of(b"never pushed"));
+        let text = artifact::compose_text(vm)?;
+        let named = text.lines().find(|line| line.contains("/sample/api")).context("no image")?.trim();
+        let text = text.replace(named, &format!("image: {image}"));
+        let tries = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&tries);
+        std::thread::spawn(move || {
+            for connection in closed.incoming() {
+                drop(connection);
+                heard.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+            }
+        });
+        let conf = std::fs::read(vm.project.directory().join("proxy.conf"))?;
+        artifact::push(vm, BUNDLE, &[Layer::compose(&text), Layer::new(FILE, "proxy.conf", conf)])?;
+        eventually(SOON, "a pause of 3 s between two tries", || {
+            let tries = tries.lock().unwrap_or_else(PoisonError::into_inner);
+            let pause = tries.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
+            ensure!(pause >= Duration::from_secs(3), "{} tries, no pause over {pause:?}", tries.len());
+            Ok(())
+        })
     });
 }
 
