@@ -320,7 +320,7 @@ impl AppLoop {
         let live = self.state.live.as_ref().map(|g| g.deployment.id.clone());
         if live.is_some() && live != live_before {
             self.publish_current()?;
-            create::read_back_caps(&self.shared, &self.app, self.state.live.as_ref()).await;
+            create::read_back_caps(&self.shared, &self.app, self.state.live.as_ref());
         }
         self.write_wanted()?;
         self.show(None);

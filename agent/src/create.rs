@@ -2,6 +2,7 @@
 //! which they are is said by `preparation`.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -46,20 +47,25 @@ pub async fn create(shared: &Shared, app: &AppName, state: &AppState, compose: &
     Ok(())
 }
 
-/// Compares the caps that the kernel has with those that were promised, and warns where they differ.
-pub async fn read_back_caps(shared: &Shared, app: &AppName, live: Option<&Generation>) {
-    let Some(live) = live else { return };
-    for (service, spec) in live.deployment.services.iter().filter(|(_, spec)| spec.spec != preparation::ADOPTED) {
-        for id in live.ids(service) {
-            let Ok(cap) = shared.engine.memory_cap(id).await else { continue };
-            if u64::try_from(cap).unwrap_or(0) != spec.memory {
+/// Compares the caps that the kernel has with those that were promised, and warns where they differ. Nobody waits for it.
+pub fn read_back_caps(shared: &Rc<Shared>, app: &AppName, live: Option<&Generation>) {
+    let services = live.iter().flat_map(|live| live.deployment.services.iter().map(move |found| (live, found)));
+    let promised =
+        services.filter(|(_, (_, spec))| spec.spec != preparation::ADOPTED).flat_map(|(live, (service, spec))| {
+            live.ids(service).iter().map(|id| (service.clone(), id.clone(), spec.memory))
+        });
+    let (shared, app, promised) = (Rc::clone(shared), app.clone(), promised.collect::<Vec<_>>());
+    tokio::task::spawn_local(async move {
+        for (service, id, memory) in promised {
+            let Ok(cap) = shared.engine.memory_cap(&id).await else { continue };
+            if u64::try_from(cap).unwrap_or(0) != memory {
                 tracing::warn!(
                     LANDFALL_APP = %app, LANDFALL_SERVICE = %service,
-                    "`{service}` has a memory cap of {cap} bytes in place of {}: publish the release again", spec.memory
+                    "`{service}` has a memory cap of {cap} bytes in place of {memory}: publish the release again"
                 );
             }
         }
-    }
+    });
 }
 
 fn read(path: &Path, app: &AppName) -> Result<Value> {
