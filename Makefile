@@ -63,7 +63,7 @@ test-compose-v5: docker build
 
 # BENCH takes words for the program: `make bench BENCH="--runs 3 idle"`.
 bench: docker release
-	@cargo build --profile quick -p landfall-tests --bin bench
+	@cargo build --profile quick -p landfall-tests --bin bench --bin sandbox
 	LANDFALL_PROGRAMS=$(CURDIR)/target/$(shell uname -m)-unknown-linux-musl/release target/quick/bench $(BENCH)
 
 fuzz: toolchain

@@ -13,6 +13,7 @@
 //! | [`wire`] | bytes of a poll and of a change |
 //! | [`many_apps`] | 50 apps in one watcher |
 //! | [`staged`] | from a publication to the staged release |
+//! | [`secrets`] | rotations, and what the fetcher costs |
 //! | [`cost`] | requests, processor time and memory of a process |
 //! | [`fleet`] | 10,000 watchers and a registry that fails, simulated |
 //! | [`report`] | the table, bench.json, bench-raw.json |
@@ -27,6 +28,7 @@ pub mod ours;
 pub mod release;
 pub mod report;
 pub mod rollouts;
+pub mod secrets;
 pub mod shell;
 pub mod stack;
 pub mod staged;
@@ -64,11 +66,13 @@ pub enum Subject {
     ManyApps,
     /// [`staged`].
     Staged,
+    /// [`secrets`].
+    Secrets,
 }
 
 impl Subject {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Fleet, "fleet"),
         (Self::Idle, "idle"),
         (Self::Wire, "wire"),
@@ -77,6 +81,7 @@ impl Subject {
         (Self::Rollouts, "rollouts"),
         (Self::StartFirst, "start-first"),
         (Self::ColdStart, "cold-start"),
+        (Self::Secrets, "secrets"),
     ];
 
     /// Measures it.
@@ -90,6 +95,7 @@ impl Subject {
             Self::Wire => wire::measure(runs, report),
             Self::ManyApps => many_apps::measure(runs, report),
             Self::Staged => staged::measure(report),
+            Self::Secrets => secrets::measure(runs, report),
         }
     }
 }

@@ -10,6 +10,10 @@ pub fn directory() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os("LANDFALL_PROGRAMS") {
         return Ok(named.into());
     }
+    own_directory()
+}
+
+fn own_directory() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     // target/PROFILE/deps/test-hash, or target/PROFILE/try
     let parent = own.parent().context("this program has no directory")?;
@@ -19,7 +23,15 @@ pub fn directory() -> Result<PathBuf> {
 
 /// The path of one of our programs.
 pub fn find(name: &str) -> Result<PathBuf> {
-    let path = directory()?.join(name);
+    present(directory()?.join(name))
+}
+
+/// The path of a program that only tests need: beside this one, whatever `LANDFALL_PROGRAMS` says.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    present(own_directory()?.join(name))
+}
+
+fn present(path: PathBuf) -> Result<PathBuf> {
     ensure!(path.is_file(), "`{}` is not there; next: run `make build`", path.display());
     Ok(path)
 }
@@ -43,9 +55,7 @@ fn find_static(name: &str) -> Result<PathBuf> {
         return Ok(beside);
     }
     let root = programs.parent().context("the programs have no target directory above them")?;
-    let path = root.join(target).join("release").join(name);
-    ensure!(path.is_file(), "`{}` is not there; next: run `make build`", path.display());
-    Ok(path)
+    present(root.join(target).join("release").join(name))
 }
 
 /// The repository's own directory `tests/`.

@@ -76,7 +76,7 @@ impl Sandbox {
             addresses.push(((*vault).to_owned(), format!("127.0.0.1:{}", ports::free()?)));
         }
         let urls = addresses[1..].iter().map(|(name, address)| (name.clone(), format!("https://{address}"))).collect();
-        let command = Command::new(programs::find("sandbox")?);
+        let command = Command::new(programs::tool("sandbox")?);
         Self::begin(directory, command, &addresses, urls, (Place::Loopback, Lifetime::Test))
     }
 
@@ -91,7 +91,7 @@ impl Sandbox {
         let mut addresses = vec![("imds".to_owned(), format!("{}:80", namespace::IMDS))];
         addresses.extend(vaults.iter().enumerate().map(|(i, name)| ((*name).to_owned(), namespace::vault_address(i))));
         let urls = vaults.iter().map(|name| ((*name).to_owned(), format!("https://{name}.vault.azure.net"))).collect();
-        let command = namespace::enter_new(directory, vaults, &programs::find("sandbox")?)?;
+        let command = namespace::enter_new(directory, vaults, &programs::tool("sandbox")?)?;
         Self::begin(directory, command, &addresses, urls, (Place::Namespace, lifetime))
     }
 

@@ -8,8 +8,7 @@ use landfall_tests::bench::report::Report;
 use landfall_tests::bench::{Subject, root};
 use landfall_tests::programs;
 
-const USAGE: &str =
-    "usage: bench [--runs N] [fleet] [idle] [wire] [many-apps] [staged] [rollouts] [start-first] [cold-start]";
+const USAGE: &str = "usage: bench [--runs N] [fleet] [idle] [wire] [many-apps] [staged] [rollouts] [start-first] [cold-start] [secrets]";
 const RUNS: usize = 10;
 
 fn main() -> ExitCode {

@@ -33,6 +33,11 @@ impl Vm {
         Ok(())
     }
 
+    /// The fetcher's process id.
+    pub fn fetcher_id(&self) -> Result<u32> {
+        Ok(self.fetcher.as_ref().context("no fetcher runs")?.id())
+    }
+
     /// kill -9.
     pub fn kill_fetcher(&mut self) -> Result<()> {
         self.fetcher.take().context("no fetcher runs")?.kill()
