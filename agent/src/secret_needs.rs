@@ -171,6 +171,8 @@ mod tests {
             source: VaultSource::KeyVault { url: "https://kv.vault.azure.net".to_owned(), identity: Identity::System },
             refresh: std::time::Duration::from_mins(1),
             allow: serde_json::from_value(serde_json::json!([allow])).unwrap(),
+            cache: landfall_core::config::CacheMode::Auto,
+            cache_age: std::time::Duration::from_hours(1),
         };
         let need = |reference: &str| {
             let file = NeededFile { secret: reference.parse().unwrap(), uid: None, gid: None, mode: None };

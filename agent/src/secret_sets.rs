@@ -134,6 +134,7 @@ pub fn shown(shared: &Shared, app: &AppName) -> Vec<SecretStatus> {
                 since: fetched.map(|fetched| fetched.fetched_at.clone()),
                 expires: fetched.and_then(|fetched| fetched.expires.clone()),
                 checked_at: answer.and_then(|answer| answer.checked_at.clone()),
+                from_cache_at: answer.and_then(|answer| answer.from_cache_at.clone()),
                 problem: match answer {
                     Some(answer) => answer.problem.clone(),
                     None => {

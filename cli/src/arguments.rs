@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use landfall_core::config::Channel;
 use landfall_core::ids::AppName;
 
+use crate::host::Host;
 use crate::image::Image;
 use crate::outcome_store::StoreUrl;
 
@@ -68,6 +69,9 @@ pub enum Verb {
     Retry(Which),
     /// Ask the registry now, between two polls.
     Poll(Which),
+    /// Prepare this VM, as root, before its daemons start: memory for secrets, and the key that they are sealed with. What is
+    /// there stays.
+    Host(Host),
 }
 
 /// Arguments of `publish`.
@@ -362,6 +366,9 @@ mod tests {
             ("check -f a.yaml -f b.yaml", Ok("files: [\"a.yaml\", \"b.yaml\"]")),
             ("check --app web", Err("--file")),
             ("--root /x retry", Ok("root: \"/x\"")),
+            ("host", Ok("with_key: Auto")),
+            ("host --with-key tpm2", Ok("with_key: Tpm2")),
+            ("host --with-key null", Err("invalid value")),
             ("frobnicate", Err("unrecognized")),
         ];
         for (typed, expected) in table {

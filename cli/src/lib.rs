@@ -1,5 +1,5 @@
 //! landfall: what the operator and CI type. It asks the agent on its socket and publishes to a registry; it never acts
-//! on the VM by itself, and never touches the Docker socket.
+//! on the VM by itself (but `host`), and never touches the Docker socket.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -8,6 +8,7 @@
 //! | [`terminal`] | colour, widths, ages and sizes as people read them |
 //! | [`agent`] | the client of the agent's socket |
 //! | [`status`], [`history`], [`plan`], [`logs`], [`secrets`], [`orders`], [`check`] | one command group each; rendering is pure |
+//! | [`host`] | what root prepares on a VM: the one command that acts on it |
 //! | [`publish`] | the glue of `publish`, over the modules below |
 //! | [`promote`], [`diff`] | a channel's release to another channel; the project against a channel |
 //! | [`published`] | a release as a channel has it |
@@ -35,6 +36,7 @@ pub mod failure;
 pub mod files;
 pub mod flatten;
 pub mod history;
+pub mod host;
 pub mod identity;
 pub mod image;
 pub mod logs;
@@ -87,6 +89,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failed> {
         Verb::Rollback(arguments) => orders::rollback(&agent, &arguments).await,
         Verb::Retry(arguments) => orders::retry(&agent, &arguments).await,
         Verb::Poll(arguments) => orders::poll(&agent, &arguments).await,
+        Verb::Host(arguments) => host::run(&layout, &arguments).await,
     }
 }
 

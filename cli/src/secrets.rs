@@ -59,6 +59,13 @@ pub fn render(secrets: &[SecretStatus], paint: Paint) -> String {
         if let Some(expires) = &secret.expires {
             text.push_str(&paragraph("    ", 4, &format!("ends {}", printable(expires, TEXT))));
         }
+        if let Some(at) = &secret.from_cache_at {
+            text.push_str(&paragraph(
+                "    ",
+                4,
+                &format!("from the cache: a vault gave it last at {}", printable(at, TEXT)),
+            ));
+        }
         if let Some(problem) = &secret.problem {
             text.push_str(&paragraph("    ", 4, problem));
         }
@@ -95,6 +102,10 @@ fn explained<'a>(secrets: &'a [SecretStatus], name: &str) -> (Vec<&'a SecretStat
     for secret in &found {
         let head = format!("`{}` of `{}`, in the vault `{}`: ", secret.key, secret.service, secret.secret);
         let said = match (&secret.problem, &secret.newest) {
+            (Some(problem), Some(version)) if secret.from_cache_at.is_some() => format!(
+                "version {version} is here from the cache, a vault gave it last at {}, and now: {problem}",
+                secret.from_cache_at.as_deref().unwrap_or_default()
+            ),
             (Some(problem), None) => format!("missing: {problem}"),
             (Some(problem), Some(version)) => {
                 format!("version {version} is here and serves, and the last look failed: {problem}")
@@ -124,6 +135,18 @@ mod tests {
             expires: None,
             checked_at: None,
             problem: problem.map(str::to_owned),
+            from_cache_at: None,
+        }
+    }
+
+    #[test]
+    fn what_is_of_the_cache_says_so_and_of_when_it_is() {
+        let mut secret = secret("DB", "db", Some("the vault is down"));
+        (secret.newest, secret.from_cache_at) = (Some("0123".to_owned()), Some("2026-01-02T03:04:05.000Z".to_owned()));
+        for text in [render(&[secret.clone()], Paint::OFF), explained(&[secret], "DB").1] {
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(text.contains("from the cache") && text.contains("2026-01-02T03:04:05.000Z"), "{text}");
+            assert!(text.contains("the vault is down"), "{text}");
         }
     }
 

@@ -21,7 +21,7 @@ pub use previews::{PortRange, Ports, Preview, PreviewCaps, Previews, TagPattern,
 pub use settings::{App, Host, Registry, Settings, Source};
 pub use stamp::Stamp;
 pub use values::{InvalidValue, parse_duration, parse_size};
-pub use vaults::{Identity, NamePattern, Vault, VaultSource};
+pub use vaults::{CacheMode, Identity, NamePattern, Vault, VaultSource};
 pub use written::Config;
 
 use crate::layout::Layout;

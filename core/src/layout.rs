@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, DeploymentId, ReleaseId};
 
+/// The name of the fetcher's credential: the key that it seals with.
+pub const CACHE_KEY: &str = "landfall-cache-key";
+
 /// The tree under a root, `/` on a VM.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -167,6 +170,31 @@ impl Layout {
     /// The key that versions of a directory's secrets are made with: random, no value follows from it, and it outlives a reboot.
     pub fn secrets_key(&self) -> PathBuf {
         self.at("var/lib/landfall/secrets/key")
+    }
+
+    /// Where the fetcher keeps what it sealed for a boot without a vault: ciphertext, `<app>/<need id>`.
+    pub fn secrets_cache(&self) -> PathBuf {
+        self.at("var/lib/landfall/secrets/cache")
+    }
+
+    /// What was sealed of one need.
+    pub fn sealed_need(&self, app: &AppName, need: &str) -> PathBuf {
+        self.secrets_cache().join(app.as_str()).join(need)
+    }
+
+    /// The key of that, encrypted by `systemd-creds` for this machine; the service manager hands it to the fetcher.
+    pub fn cache_key(&self) -> PathBuf {
+        self.at("etc/credstore.encrypted").join(CACHE_KEY)
+    }
+
+    /// Which machine this is: systemd's id.
+    pub fn machine_id(&self) -> PathBuf {
+        self.at("etc/machine-id")
+    }
+
+    /// There where the machine has a TPM2: the kernel shows a resource manager for no other.
+    pub fn tpm2(&self) -> PathBuf {
+        self.at("sys/class/tpmrm/tpmrm0")
     }
 
     /// Where the fetcher says what sets there are, one `<app>.json` each; the agent watches this directory.

@@ -144,6 +144,9 @@ pub struct SecretStatus {
     pub checked_at: Option<String>,
     /// Why the last look failed, and what to do.
     pub problem: Option<String>,
+    /// Where it was sealed before a boot and no vault has confirmed it since: when one gave it last (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_cache_at: Option<String>,
 }
 
 /// All that `landfall status` shows.

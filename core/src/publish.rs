@@ -22,6 +22,21 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     put(path, bytes, mode, Durability::Durable)
 }
 
+/// As [`write()`], where nothing is there yet: what is there stays, whoever was first. Says whether it was written.
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<bool> {
+    let parent = parent_of(path)?;
+    make_directories(parent)?;
+    let temporary = temporary_beside(path);
+    let done = fill(&temporary, bytes, mode, Durability::Durable).and_then(|()| fs::hard_link(&temporary, path));
+    // Its other name, or unfinished; what is left is swept at the next start.
+    let _ = fs::remove_file(&temporary);
+    match done {
+        Ok(()) => sync_directory(parent).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.exists() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// As [`write()`], but a power cut may take it back: for what is only worth having while the machine runs.
 pub fn write_volatile(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     put(path, bytes, mode, Durability::Volatile)
@@ -188,6 +203,18 @@ mod tests {
         write_volatile(&path, b"three", 0o644).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");
         assert_eq!(names(path.parent().unwrap()), ["c.json"]);
+    }
+
+    #[test]
+    fn what_is_there_is_not_replaced_where_it_must_not_be() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/key");
+        assert!(write_new(&path, b"first", 0o600).unwrap());
+        assert!(!write_new(&path, b"second", 0o644).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(names(path.parent().unwrap()), ["key"]);
+        assert!(write_new(&path.join("below"), b"x", 0o600).is_err());
     }
 
     #[test]

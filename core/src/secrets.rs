@@ -187,6 +187,9 @@ pub struct NeedAnswer {
     /// Why the last look failed, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Set while the set is what was sealed before a boot, and no vault has confirmed it since: when one gave it last (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_cache_at: Option<String>,
 }
 
 /// One file of a set that is there.

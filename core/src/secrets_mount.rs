@@ -69,6 +69,54 @@ pub fn mount(path: &Path) -> io::Result<()> {
     }
 }
 
+/// What became of [`ensure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mounted {
+    /// It was there and is fit.
+    Already,
+    /// It is there now.
+    Now,
+}
+
+/// Why there is no memory for secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The kernel refused.
+    #[error("cannot mount memory for secrets at `{path}` ({source}); next: run it as root")]
+    Mount {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// What is mounted there must not be used, and is somebody's: it stays.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+}
+
+/// Mounts memory for secrets, once: what is mounted there stays, and must be fit.
+pub fn ensure(path: &Path) -> Result<Mounted, MountError> {
+    let failed = |source| MountError::Mount { path: path.to_owned(), source };
+    let mounted = if is_mounted(path).map_err(failed)? {
+        Mounted::Already
+    } else {
+        mount(path).map_err(failed)?;
+        Mounted::Now
+    };
+    check(path)?;
+    Ok(mounted)
+}
+
+/// Whether a file system of its own is there: `/run` is in memory too, and is not ours.
+fn is_mounted(path: &Path) -> io::Result<bool> {
+    match (std::fs::metadata(path), path.parent()) {
+        (Ok(data), Some(parent)) => Ok(data.dev() != std::fs::metadata(parent)?.dev()),
+        (Ok(_), None) => Ok(true),
+        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        (Err(error), _) => Err(error),
+    }
+}
+
 fn mount_as(kind: &str, options: &str, path: &Path) -> nix::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     nix::mount::mount(Some(kind), path, Some(kind), flags, Some(options))
@@ -102,6 +150,14 @@ mod tests {
         for other in [(0, 20), (0, 36), (0, 37), (0, 3), (1, 35)] {
             assert!(!is_noswap(mountinfo, other), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_directory_is_no_mount_and_what_is_mounted_stays() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(!is_mounted(root.path()).unwrap() && !is_mounted(&root.path().join("absent/x")).unwrap());
+        assert!(is_mounted(Path::new("/proc")).unwrap());
+        assert!(matches!(ensure(Path::new("/proc")), Err(MountError::Unfit(Unfit::OnDisk(_)))));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What one app needs and what became of it: the state behind its index file. Pure: whether a set is there, and the time, are
 //! parameters. A failure never takes a set out of an answer while it is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use landfall_core::contract::{FORMAT, WantedFile};
@@ -58,6 +58,12 @@ impl App {
         }
     }
 
+    /// Sets that were sealed before a boot and that no vault has confirmed since, with their service.
+    pub fn unconfirmed(&self) -> BTreeSet<(String, String)> {
+        let unconfirmed = self.needs.values().filter(|need| need.is_from_cache());
+        unconfirmed.filter_map(|need| Some((need.need.service.clone(), need.set()?.clone()))).collect()
+    }
+
     /// The index file as it should be.
     pub fn file(&self, app: &AppName) -> SecretsFile {
         let answer = |(id, need): (&String, &Need)| Some((id.clone(), need.answer.clone()?));
@@ -103,7 +109,45 @@ impl Need {
             (seen.name, FetchedFile { version: seen.version, fetched_at, expires })
         };
         let files = files.into_iter().map(file).collect();
-        self.answer(app, NeedAnswer { set: Some(set), files, checked_at: Some(written(now)), problem: None });
+        let checked_at = Some(written(now));
+        self.answer(app, NeedAnswer { set: Some(set), files, checked_at, problem: None, from_cache_at: None });
+    }
+
+    /// The vault is out of reach: what was sealed at `sealed_at` is laid down as `set`.
+    pub fn stood_in(
+        &mut self,
+        app: &AppName,
+        set: String,
+        files: Vec<Seen>,
+        (sealed_at, now): (Timestamp, Timestamp),
+        problem: String,
+    ) {
+        let at = written(sealed_at);
+        let minutes = now.duration_since(sealed_at).as_secs().max(0) / 60;
+        tracing::warn!(MESSAGE_ID = event::SECRETS_FROM_CACHE, LANDFALL_APP = %app, LANDFALL_SERVICE = %self.need.service, minutes, "the service has its secrets as they were sealed at {at}, {minutes} min ago, and the vault is asked on: {problem}");
+        let file = |seen: Seen| {
+            let expires = seen.expires.map(written);
+            (seen.name, FetchedFile { version: seen.version, fetched_at: at.clone(), expires })
+        };
+        let files = files.into_iter().map(file).collect();
+        let (checked_at, from_cache_at) = (Some(at.clone()), Some(at.clone()));
+        self.answer(app, NeedAnswer { set: Some(set), files, checked_at, problem: Some(problem), from_cache_at });
+    }
+
+    /// Whether what it has was sealed before a boot, and no vault has confirmed it since.
+    pub fn is_from_cache(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| answer.from_cache_at.is_some())
+    }
+
+    /// The set that it has.
+    pub fn set(&self) -> Option<&String> {
+        self.answer.as_ref().and_then(|answer| answer.set.as_ref())
+    }
+
+    /// The versions that it has, by file name.
+    pub fn versions(&self) -> BTreeMap<String, String> {
+        let files = self.answer.iter().flat_map(|answer| &answer.files);
+        files.map(|(name, file)| (name.clone(), file.version.clone())).collect()
     }
 
     /// Takes an answer, and the journal is told what is new in it.
@@ -117,6 +161,8 @@ impl Need {
     fn tell(&self, app: &AppName, before: &NeedAnswer, answer: &NeedAnswer) {
         let service = &self.need.service;
         match (&before.problem, &answer.problem) {
+            // That is told by itself.
+            (_, Some(_)) if before.from_cache_at.is_none() && answer.from_cache_at.is_some() => {}
             (before, Some(problem)) if before.as_ref() != Some(problem) => {
                 tracing::warn!(MESSAGE_ID = event::SECRETS_MISSING, LANDFALL_APP = %app, LANDFALL_SERVICE = %service, "secrets of the service cannot be had: {problem}");
             }

@@ -64,7 +64,8 @@ mod tests {
         ] {
             assert!(!is_kept(OsStr::new(name)), "{name}");
         }
-        for name in ["PATH", "LANDFALL_ROOT", "LANDFALL_LOG", "SSL_CERT_FILE", "NOTIFY_SOCKET"] {
+        for name in ["CREDENTIALS_DIRECTORY", "PATH", "LANDFALL_ROOT", "LANDFALL_LOG", "SSL_CERT_FILE", "NOTIFY_SOCKET"]
+        {
             assert!(is_kept(OsStr::new(name)), "{name}");
         }
     }

@@ -11,7 +11,7 @@ use landfall_core::ids::printable;
 use landfall_core::retry_after::retry_after;
 use serde_json::Value as Json;
 
-use crate::source::{FetchError, Pause};
+use crate::source::{FetchError, Pause, Verdict};
 
 /// How much of what a service says is passed on.
 const WORDS: usize = 300;
@@ -65,7 +65,7 @@ pub fn refused(error: &Error, asked: &Asked<'_>, now: Timestamp) -> Refused {
                 identity(asked.identity),
                 words(response)
             );
-            Refused::Token(FetchError::of_vault(problem, Pause::BackOff))
+            Refused::Token(FetchError::of_vault(problem, Pause::BackOff).that_is(Verdict::Vault))
         }
         Some((status, response)) => Refused::Final(vault_error(status, response, asked, now)),
     }
@@ -125,11 +125,17 @@ fn token_error(
         let next =
             "next: assign it with `az vm identity assign`, or name another as `identity` of the vault in landfall.yaml";
         let problem = format!("this machine has not the identity {who} (IMDS: {said}); {next}");
-        return FetchError::of_vault(problem, Pause::Refresh);
+        return FetchError::of_vault(problem, Pause::Refresh).that_is(Verdict::Vault);
     }
     let problem =
         format!("IMDS gives no token for the identity {who} ({status}: {said}); next: nothing, it is asked again");
-    FetchError::of_vault(problem, pause(response, now))
+    // It is told to come back with 404, 410 and 429 too.
+    FetchError::of_vault(problem, pause(response, now)).that_is(verdict(status, &[404, 408, 410, 429]))
+}
+
+/// Who refuses, says so with 4xx; a few of them mean that nobody has looked.
+fn verdict(status: u16, later: &[u16]) -> Verdict {
+    if (400..500).contains(&status) && !later.contains(&status) { Verdict::Vault } else { Verdict::Silent }
 }
 
 fn vault_error(status: u16, response: Option<&RawResponse>, asked: &Asked<'_>, now: Timestamp) -> FetchError {
@@ -144,23 +150,27 @@ fn vault_error(status: u16, response: Option<&RawResponse>, asked: &Asked<'_>, n
             "the identity {} may not read `{name}` in {url}; next: `az role assignment create --role \"Key Vault Secrets User\" --assignee {} --scope \"$(az keyvault show --name {vault} --query id --output tsv)/secrets/{name}\"`",
             identity(asked.identity),
             assignee(asked.identity, response)
-        )),
+        ))
+        .that_is(Verdict::Secret),
         (403, Some("ForbiddenByPolicy")) => FetchError::of_secret(format!(
             "the identity {} may not read secrets of {url}; next: `az keyvault set-policy --name {vault} --object-id {} --secret-permissions get`",
             identity(asked.identity),
             assignee(asked.identity, response)
-        )),
+        ))
+        .that_is(Verdict::Vault),
         (403, Some(code @ ("ForbiddenByFirewall" | "ForbiddenByConnection"))) => FetchError::of_vault(
             format!(
                 "{url} lets nobody in from this network ({}); next: allow this machine's subnet in its firewall",
                 printable(code, 40)
             ),
             Pause::BackOff,
-        ),
+        )
+        .that_is(Verdict::Vault),
         (403, _) => FetchError::of_secret(format!(
             "{url} does not give `{name}` to the identity {} ({said}); next: see who may read it",
             identity(asked.identity)
-        )),
+        ))
+        .that_is(Verdict::Secret),
         (404, _) => FetchError::of_secret(match version {
             Some(version) => format!(
                 "`{name}` in {url} has no version `{version}`; next: see whether it was purged, or name another version"
@@ -168,14 +178,16 @@ fn vault_error(status: u16, response: Option<&RawResponse>, asked: &Asked<'_>, n
             None => format!(
                 "`{name}` is not in {url}; next: `az keyvault secret set --vault-name {vault} --name {name}`, or `az keyvault secret recover` if it was deleted"
             ),
-        }),
+        })
+        .that_is(if version.is_some() { Verdict::This } else { Verdict::Secret }),
         (400, _) => FetchError::of_secret(format!(
             "{url} does not understand what it is asked for `{name}` ({said}); next: see its name and version"
         )),
         (status, _) => FetchError::of_vault(
             format!("{url} answers {status} ({said}); next: nothing, it is asked again"),
             pause(response, now),
-        ),
+        )
+        .that_is(verdict(status, &[408, 429])),
     }
 }
 

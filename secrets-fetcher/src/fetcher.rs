@@ -14,19 +14,21 @@ use landfall_core::daemon::Daemon;
 use landfall_core::ids::{AppName, printable};
 use landfall_core::journal::event;
 use landfall_core::layout::Layout;
-use landfall_core::{publish, secrets_mount};
+use landfall_core::publish;
+use landfall_core::secrets::SecretReference;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::app::{App, Need};
 use crate::azure::{Identities, KeyVault};
+use crate::cache::{Cache, judge, key};
 use crate::directory::Directory;
 use crate::plan::{self, Lookup};
 use crate::round::{self, Answers};
 use crate::schedule::{Clock, Eagerness, when};
 use crate::sets::{self, Unnamed};
-use crate::settle::{note_laid, settle};
-use crate::source::Source;
+use crate::settle::{Given, With, do_without, note_laid, settle};
+use crate::source::{FetchError, Source};
 use crate::wanted::{News, Wanted};
 
 /// How often settings, files that went, and the memory are looked at.
@@ -83,6 +85,7 @@ struct Fetcher {
     clocks: BTreeMap<String, Clock>,
     apps: BTreeMap<AppName, App>,
     rounds: JoinSet<Answers>,
+    cache: Cache,
     unnamed: Unnamed,
     sweep_at: Instant,
 }
@@ -93,7 +96,7 @@ struct Open {
     /// A round asks it.
     is_busy: bool,
     /// Why it is left alone.
-    problem: Option<String>,
+    problem: Option<FetchError>,
 }
 
 impl Fetcher {
@@ -109,6 +112,7 @@ impl Fetcher {
             clocks: BTreeMap::new(),
             apps: BTreeMap::new(),
             rounds: JoinSet::new(),
+            cache: Cache::open(layout, std::env::var_os(key::CREDENTIALS).as_deref()),
             unnamed: Unnamed::default(),
             sweep_at: Instant::now(),
         }
@@ -159,6 +163,7 @@ impl Fetcher {
             self.clocks =
                 settings.vaults.iter().map(|(name, vault)| (name.clone(), Clock::new(vault.refresh, now))).collect();
             self.vaults = settings.vaults.iter().map(|(name, vault)| (name.clone(), self.open(vault))).collect();
+            self.cache.apply(&settings.vaults);
             self.apps
                 .values_mut()
                 .flat_map(|app| app.needs.values_mut())
@@ -201,9 +206,10 @@ impl Fetcher {
         };
         // Where nothing is needed, nobody misses the memory.
         let is_needed = self.apps.values().any(|app| !app.needs.is_empty());
-        self.unfit = if is_needed { fitness(&self.layout, self.unfit.as_ref()) } else { None };
+        self.unfit = if is_needed { sets::fitness(&self.layout, self.unfit.as_ref()) } else { None };
         let (mut due, mut wake) = (Vec::new(), None::<Instant>);
         for (name, app) in &mut self.apps {
+            let unconfirmed = app.unconfirmed();
             for (id, need) in &mut app.needs {
                 let path = |service: &str, set: &str| self.layout.secret_set(name, service, set);
                 let service = need.need.service.clone();
@@ -213,7 +219,12 @@ impl Fetcher {
                     need.eagerness = Eagerness::Now;
                     continue;
                 }
-                let references = match plan::look(&need.need, &settings.vaults, is_there) {
+                // What was sealed before a boot is no reason not to ask.
+                let is_laid = |set: &str| {
+                    let has_it = !need.is_from_cache() && need.set().is_some_and(|own| own == set);
+                    is_there(set) && (has_it || !unconfirmed.contains(&(service.clone(), set.to_owned())))
+                };
+                let references = match plan::look(&need.need, &settings.vaults, is_laid) {
                     Lookup::Impossible(problem) => {
                         need.failed(name, problem, is_there);
                         continue;
@@ -239,9 +250,16 @@ impl Fetcher {
                         wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
                         // It is not asked for now: what it waits for is known.
                         if need.answer.is_none()
-                            && let Some(problem) = open.iter().find_map(|vault| vault.problem.clone())
+                            && let Some(error) = open.iter().find_map(|vault| vault.problem.clone())
                         {
-                            need.failed(name, problem, is_there);
+                            let closed =
+                                |vault: &String| self.vaults.get(vault).and_then(|vault| vault.problem.clone());
+                            let error_of = |reference: &SecretReference| Some(Err(closed(&reference.vault)?));
+                            let given: Given =
+                                references.into_iter().filter_map(|r| Some((r.clone(), error_of(&r)?))).collect();
+                            let mut with =
+                                With { layout: &self.layout, vaults: &settings.vaults, cache: &mut self.cache };
+                            do_without(&mut with, name, need, &given, error.problem);
                         }
                     }
                     None => {}
@@ -290,16 +308,21 @@ impl Fetcher {
                     clock.failed(*pause, now, chance);
                     let closed =
                         answers.secrets.iter().find(|(reference, given)| reference.vault == *name && given.is_err());
-                    vault.problem =
-                        closed.and_then(|(_, given)| given.as_ref().err()).map(|error| error.problem.clone());
+                    vault.problem = closed.and_then(|(_, given)| given.as_ref().err()).cloned();
                 }
             }
         }
         let Some(settings) = &self.settings else { return };
+        for (name, app) in &self.apps {
+            for need in app.needs.values().filter(|need| judge::is_withdrawn(&need.need, &answers.secrets)) {
+                self.cache.withdraw(name, &need.need, &need.versions());
+            }
+        }
+        let mut with = With { layout: &self.layout, vaults: &settings.vaults, cache: &mut self.cache };
         for key in &answers.round.needs {
             let need = self.apps.get_mut(&key.0).and_then(|app| app.needs.get_mut(&key.1));
             if let Some(need) = need {
-                settle(&self.layout, &settings.vaults, key, need, &answers.secrets);
+                settle(&mut with, key, need, &answers.secrets);
             }
         }
     }
@@ -328,14 +351,19 @@ impl Fetcher {
             return;
         };
         self.sweep_at = now + SWEEP_EVERY;
-        let mut named: BTreeSet<PathBuf> = BTreeSet::new();
+        let (mut named, mut sealed): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) = Default::default();
         for (name, app) in &self.apps {
             named.insert(self.layout.secrets_index(name));
             for need in app.needs.values() {
                 let answered = need.answer.as_ref().and_then(|answer| answer.set.clone());
                 let sets = [answered, plan::pinned_set(&need.need, &settings.vaults)];
+                sealed.extend(self.cache.paths(name, &need.need, &need.versions()));
                 named.extend(sets.iter().flatten().map(|set| self.layout.secret_set(name, &need.need.service, set)));
             }
+        }
+        if let Err(error) = self.cache.sweep(&sealed, now) {
+            let directory = self.layout.secrets_cache();
+            tracing::warn!("cannot remove what is sealed and not needed: {error}; check `{}`", directory.display());
         }
         match self.unnamed.sweep(&self.layout, &named, now) {
             Ok(removed) if removed.is_empty() => {}
@@ -364,15 +392,4 @@ impl Fetcher {
             Some(problem) => format!("{work}; {problem}"),
         }
     }
-}
-
-/// Why nothing may be written to the memory, told once.
-fn fitness(layout: &Layout, before: Option<&String>) -> Option<String> {
-    let unfit = secrets_mount::check(&layout.secrets()).err().map(|error| error.to_string());
-    match &unfit {
-        Some(problem) if before != Some(problem) => tracing::error!("no secret is fetched: {problem}"),
-        None if before.is_some() => tracing::info!("the memory for secrets can be used"),
-        Some(_) | None => {}
-    }
-    unfit
 }

@@ -1,6 +1,6 @@
 //! landfall-secrets-fetcher: turns references to secrets into files in memory. It asks vaults and writes `/run/landfall/secrets` and
-//! `/run/landfall/index`; it never touches the Docker socket, never parses a compose file, never writes a value to a disk, and never
-//! shows one in a log, an index or an error.
+//! `/run/landfall/index`; it never touches the Docker socket, never parses a compose file, never writes a value to a disk but sealed,
+//! and never shows one in a log, an index or an error.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -12,6 +12,7 @@
 //! | [`app`] | pure: what became of an app's needs, and what the journal is told |
 //! | [`settle`] | from what a round brought to a set and an answer |
 //! | [`sets`] | edge: sets are laid down whole, and removed |
+//! | [`cache`] | what is sealed on the disk for a boot while a vault is out of reach |
 //! | [`source`], [`value`] | what a vault is, and what it gives |
 //! | [`azure`] | edge: Key Vault, with Microsoft's client; [`door`]: the HTTP client under it; [`explain`]: pure: what its errors mean |
 //! | [`directory`] | edge: a directory with a file for each secret |
@@ -21,6 +22,7 @@
 
 pub mod app;
 pub mod azure;
+pub mod cache;
 pub mod directory;
 pub mod door;
 pub mod environment;

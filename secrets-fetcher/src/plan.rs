@@ -61,7 +61,11 @@ pub fn set_of(need: &SecretNeed, vaults: &Vaults, versions: &BTreeMap<String, St
     Some(set_id(lines))
 }
 
-/// Where a secret is, without its version.
+/// Where a secret is, without its version; none where its vault is unknown.
+pub fn place_of(vaults: &Vaults, secret: &SecretReference) -> Option<String> {
+    Some(place(&vaults.get(&secret.vault)?.source, &secret.name))
+}
+
 fn place(source: &VaultSource, name: &str) -> String {
     match source {
         VaultSource::KeyVault { url, .. } => format!("{url}/secrets/{name}"),

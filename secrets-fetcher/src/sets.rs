@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use landfall_core::layout::Layout;
-use landfall_core::publish;
 use landfall_core::secrets::{DEFAULT_MODE, NeededFile};
+use landfall_core::{publish, secrets_mount};
 use tokio::time::Instant;
 
 use crate::value::Value;
@@ -90,6 +90,17 @@ fn write(staging: &Path, name: &str, file: &NeededFile, value: &Value, target: &
     })
 }
 
+/// Why nothing may be written to the memory, told once.
+pub fn fitness(layout: &Layout, before: Option<&String>) -> Option<String> {
+    let unfit = secrets_mount::check(&layout.secrets()).err().map(|error| error.to_string());
+    match &unfit {
+        Some(problem) if before != Some(problem) => tracing::error!("no secret is fetched: {problem}"),
+        None if before.is_some() => tracing::info!("the memory for secrets can be used"),
+        Some(_) | None => {}
+    }
+    unfit
+}
+
 /// When a set was laid down.
 pub fn laid_at(set: &Path) -> Option<Timestamp> {
     fs::metadata(set).and_then(|data| data.modified()).ok().and_then(|time| time.try_into().ok())
@@ -117,22 +128,13 @@ impl Unnamed {
             list(&layout.secrets())?.iter().map(|app| list(app)).collect::<io::Result<Vec<_>>>()?.concat();
         let mut paths = services.iter().map(|service| list(service)).collect::<io::Result<Vec<_>>>()?.concat();
         paths.extend(list(&layout.secrets_index_dir())?);
-        paths.retain(|path| !named.contains(path));
-        let before = std::mem::take(&mut self.0);
-        self.0 = paths.into_iter().map(|path| (path.clone(), before.get(&path).copied().unwrap_or(now))).collect();
-        let over: Vec<PathBuf> = self
-            .0
-            .iter()
-            .filter(|(_, since)| now.duration_since(**since) >= KEEP)
-            .map(|(path, _)| path.clone())
-            .collect();
+        let over = self.over(paths, named, now);
         for path in &over {
             if path.is_dir() {
                 fs::remove_dir_all(path)?;
             } else {
                 fs::remove_file(path)?;
             }
-            self.0.remove(path);
         }
         // Directories that are left empty; the others refuse.
         for service in services {
@@ -141,10 +143,19 @@ impl Unnamed {
         }
         Ok(over)
     }
+
+    /// Of these paths, what nobody has named for [`KEEP`].
+    pub fn over(&mut self, paths: Vec<PathBuf>, named: &BTreeSet<PathBuf>, now: Instant) -> Vec<PathBuf> {
+        let before = std::mem::take(&mut self.0);
+        let unnamed = paths.into_iter().filter(|path| !named.contains(path));
+        self.0 = unnamed.map(|path| (path.clone(), before.get(&path).copied().unwrap_or(now))).collect();
+        let over = self.0.iter().filter(|(_, since)| now.duration_since(**since) >= KEEP);
+        over.map(|(path, _)| path.clone()).collect()
+    }
 }
 
 /// What is in a directory, without what is hidden or unfinished; nothing where it is none.
-fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {

@@ -42,6 +42,21 @@ pub struct FetchError {
     pub problem: String,
     /// Whom it concerns.
     pub scope: Scope,
+    /// What it says of what this machine may have.
+    pub verdict: Verdict,
+}
+
+/// What a failure says of what this machine may have: what was sealed before stands in for silence, never for a no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing: nobody answered who could know.
+    Silent,
+    /// Not this version, or not what is newest.
+    This,
+    /// No version of the secret.
+    Secret,
+    /// Nothing of the vault.
+    Vault,
 }
 
 /// Whom a failure concerns.
@@ -65,14 +80,20 @@ pub enum Pause {
 }
 
 impl FetchError {
-    /// Of this secret alone.
+    /// Of this secret alone: an answer, to what was asked.
     pub fn of_secret(problem: String) -> Self {
-        Self { problem, scope: Scope::Secret }
+        Self { problem, scope: Scope::Secret, verdict: Verdict::This }
     }
 
-    /// Of the vault.
+    /// Of the vault, which is out of reach.
     pub fn of_vault(problem: String, pause: Pause) -> Self {
-        Self { problem, scope: Scope::Vault(pause) }
+        Self { problem, scope: Scope::Vault(pause), verdict: Verdict::Silent }
+    }
+
+    /// With another verdict.
+    #[must_use]
+    pub fn that_is(self, verdict: Verdict) -> Self {
+        Self { verdict, ..self }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use landfall_core::contract::{self, FORMAT, Read, WantedFile};
 use landfall_core::ids::{AppName, sha256_hex};
-use landfall_core::layout::Layout;
+use landfall_core::layout::{CACHE_KEY, Layout};
 use landfall_core::secrets::{NeedAnswer, NeededFile, SecretNeed, SecretsFile};
 use landfall_core::{publish, secrets_mount};
 use nix::mount::{MntFlags, umount2};
@@ -95,8 +95,29 @@ impl Fetcher {
         }
         command.env("IDENTITY_HEADER", "x").env("AZURE_CLIENT_ID", "x").env("SSL_CERT_FILE", self.sandbox.ca_file());
         command.env(landfall_core::journal::LEVEL_VARIABLE, self.level);
+        command.env("CREDENTIALS_DIRECTORY", self.credentials());
         self.process = Some(Process::start("secrets-fetcher", self.root.path(), command, Lifetime::Test)?);
         Ok(())
+    }
+
+    /// Where the service manager puts credentials: empty until there is one.
+    pub fn credentials(&self) -> PathBuf {
+        self.root.path().join("credentials")
+    }
+
+    /// The next start has this key for what it seals, on a machine of its own.
+    pub fn give_key(&self, byte: u8) -> Result<()> {
+        publish::write(&self.layout.machine_id(), b"3d1219c7c4c5404aaa1f6d2a48adfda4\n", 0o444)?;
+        Ok(publish::write(&self.credentials().join(CACHE_KEY), &[byte; 32], 0o400)?)
+    }
+
+    /// What is sealed, of all apps.
+    pub fn sealed(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for app in list(&self.layout.secrets_cache())? {
+            files.extend(list(&app)?);
+        }
+        Ok(files)
     }
 
     /// Ends it as a power cut would.
@@ -188,6 +209,14 @@ impl Fetcher {
     /// The end of its log.
     pub fn log(&self, lines: usize) -> String {
         crate::process::tail(&self.root.path().join("secrets-fetcher.log"), lines)
+    }
+}
+
+fn list(directory: &Path) -> Result<Vec<PathBuf>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -18,6 +18,8 @@ use landfall_tests::sandbox::secret::{Attributes, MAX_VALUE_BYTES};
 use landfall_tests::sandbox::vault::Grant;
 use landfall_tests::wait::{closely, eventually, until};
 
+#[path = "secrets/cache.rs"]
+mod cache;
 #[path = "secrets/faults.rs"]
 mod faults;
 

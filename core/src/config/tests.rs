@@ -93,6 +93,37 @@ fn previews_have_defaults_and_merge() {
 }
 
 #[test]
+fn a_vault_is_cached_as_it_says() {
+    for (written, wanted) in [
+        ("", (CacheMode::Auto, 720)),
+        (", cache: auto", (CacheMode::Auto, 720)),
+        (", cache: on, cache_age: 24h", (CacheMode::On, 24)),
+        (", cache: \"off\", cache_age: 2160h", (CacheMode::Off, 2160)),
+        (", cache: off", (CacheMode::Off, 720)),
+    ] {
+        let text = format!("vaults: {{ default: {{ url: \"https://a.b\"{written} }} }}");
+        let settings = load(&[("main", &text)]).unwrap();
+        let vault = &settings.vaults["default"];
+        assert_eq!((vault.cache, vault.cache_age.as_secs() / 3600), wanted, "{written}");
+    }
+    let settings = load(&[
+        ("main", "vaults: { default: { url: \"https://a.b\", cache: on } }"),
+        ("10-x.yaml", "vaults: { default: { cache: off, cache_age: 2h } }"),
+    ])
+    .unwrap();
+    let vault = &settings.vaults["default"];
+    assert_eq!((vault.cache, vault.cache_age), (CacheMode::Off, std::time::Duration::from_hours(2)));
+    // What an agent kept before there was a cache.
+    let mut before = serde_json::to_value(&settings).unwrap();
+    let kept = before["vaults"]["default"].as_object_mut().unwrap();
+    kept.remove("cache");
+    kept.remove("cache_age");
+    let kept: Settings = serde_json::from_value(before).unwrap();
+    let vault = &kept.vaults["default"];
+    assert_eq!((vault.cache, vault.cache_age.as_secs()), (CacheMode::Auto, 720 * 3600));
+}
+
+#[test]
 fn mistakes_have_a_place_and_a_next_step() {
     for (text, place, words) in [
         ("aps: {}", "1:1", "unknown key `aps`; did you mean `apps`?"),
@@ -103,7 +134,10 @@ fn mistakes_have_a_place_and_a_next_step() {
         ("vaults: { default: { identity: me } }", "1:32", "expected `system`, `client-id:ID`"),
         ("vaults: { default: { allow: [a_b] } }", "1:30", "as in `stage-*`"),
         ("vaults: { default: { refresh: 1ms } }", "1:31", "expected `1s` to `24h`"),
-        ("vaults: { default: { cache: on } }", "1:22", "`cache` is not supported by this version"),
+        ("vaults: { default: { cache: true } }", "1:29", "expected `auto`, `on` or `off`"),
+        ("vaults: { default: { cache_age: 91d } }", "1:33", "expected numbers with units"),
+        ("vaults: { default: { cache_age: 2161h } }", "1:33", "expected `1s` to `2160h`"),
+        ("vaults: { default: { cache_age: 999ms } }", "1:33", "expected `1s` to `2160h`"),
         ("host: { reserve: { cpu: 0.2 } }", "1:20", "`cpu` is not supported by this version"),
         ("host: { reserve: { disk: 10% } }", "1:20", "`disk` is not supported by this version"),
         ("host: { imds_users: [] }", "1:9", "`imds_users` is not supported by this version"),
@@ -161,6 +195,8 @@ fn what_is_missing_is_named() {
         (vec![("main", "vaults: { kv: {} }")], "`vaults.kv` has no `url`"),
         (vec![("main", "vaults: { kv: { url: \"https://a.b\", directory: /c } }")], "keep the one that it is"),
         (vec![("main", "vaults: { kv: { directory: /c, identity: system } }")], "nobody asks for it"),
+        (vec![("main", "vaults: { kv: { directory: /c, cache: on } }")], "it is on this machine already"),
+        (vec![("main", "vaults: { kv: { directory: /c, cache_age: 1h } }")], "it is on this machine already"),
         (vec![("main", "previews: { web: { poll: 5s } }")], "`previews.web` has no `channel`"),
         (
             vec![("main", "previews: { web: { channel: \"a.b/c:*\", ports_each: 2 } }")],

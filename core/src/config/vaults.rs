@@ -16,6 +16,13 @@ const REFRESH_LEAST: Duration = Duration::from_secs(1);
 /// A rotation that shows after more than a day is a mistake in the unit.
 const REFRESH_MOST: Duration = Duration::from_hours(24);
 
+/// How old what is sealed may be unless the vault says.
+const CACHE_AGE: Duration = Duration::from_hours(30 * 24);
+/// A limit of none is no cache, which has a word of its own.
+const CACHE_AGE_LEAST: Duration = Duration::from_secs(1);
+/// A value that no vault has confirmed for longer is not to be trusted.
+const CACHE_AGE_MOST: Duration = Duration::from_hours(90 * 24);
+
 /// One vault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vault {
@@ -26,6 +33,29 @@ pub struct Vault {
     pub refresh: Duration,
     /// Which names a release may use.
     pub allow: Vec<NamePattern>,
+    /// Whether its secrets are sealed for a boot without it.
+    #[serde(default)]
+    pub cache: CacheMode,
+    /// How old what is sealed may be, counted from when the vault gave it last.
+    #[serde(with = "milliseconds", default = "cache_age")]
+    pub cache_age: Duration,
+}
+
+/// Whether secrets of a vault are sealed on the disk for a boot while it is out of reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheMode {
+    /// Where the machine has a TPM2, so that the disk alone opens nothing: the default.
+    #[default]
+    Auto,
+    /// Also where the key of it lies on the same disk.
+    On,
+    /// Never, and what there is goes.
+    Off,
+}
+
+fn cache_age() -> Duration {
+    CACHE_AGE
 }
 
 /// What a vault is.
@@ -95,6 +125,8 @@ pub(super) struct WrittenVault {
     directory: Option<Directory>,
     refresh: Option<Refresh>,
     allow: Option<Vec<Allowed>>,
+    cache: Option<Cache>,
+    cache_age: Option<CacheAge>,
 }
 
 impl WrittenVault {
@@ -104,9 +136,16 @@ impl WrittenVault {
         replace(&mut self.directory, over.directory);
         replace(&mut self.refresh, over.refresh);
         replace(&mut self.allow, over.allow);
+        replace(&mut self.cache, over.cache);
+        replace(&mut self.cache_age, over.cache_age);
     }
 
     pub(super) fn settle(self, name: &str) -> Result<Vault, String> {
+        if self.directory.is_some() && (self.cache.is_some() || self.cache_age.is_some()) {
+            return Err(format!(
+                "`vaults.{name}` is a directory and has `cache` or `cache_age`: it is on this machine already; remove it"
+            ));
+        }
         let source = match (self.url, self.directory, self.identity) {
             (Some(url), None, identity) => {
                 VaultSource::KeyVault { url: url.0, identity: identity.map_or(Identity::System, |identity| identity.0) }
@@ -128,7 +167,11 @@ impl WrittenVault {
         };
         let allow = self.allow.unwrap_or_else(|| vec![Allowed(NamePattern("*".to_owned()))]);
         let refresh = self.refresh.map_or(REFRESH, |refresh| refresh.0);
-        Ok(Vault { source, refresh, allow: allow.into_iter().map(|one| one.0).collect() })
+        let (cache, cache_age) = (
+            self.cache.map_or_else(CacheMode::default, |cache| cache.0),
+            self.cache_age.map_or(CACHE_AGE, |age| age.0),
+        );
+        Ok(Vault { source, refresh, allow: allow.into_iter().map(|one| one.0).collect(), cache, cache_age })
     }
 }
 
@@ -137,6 +180,8 @@ checked! {
     WrittenIdentity(Identity) = parse_identity;
     Directory(String) = |t| keep(t, is_bind_root(t), "directory", "expected an absolute path without `..`");
     Refresh(Duration) = parse_refresh;
+    Cache(CacheMode) = parse_cache;
+    CacheAge(Duration) = parse_cache_age;
     Allowed(NamePattern) = parse_pattern;
 }
 
@@ -178,6 +223,24 @@ fn parse_refresh(text: &str) -> Result<Duration, InvalidValue> {
         Ok(refresh)
     } else {
         Err(InvalidValue::new("refresh interval", text, "expected `1s` to `24h`"))
+    }
+}
+
+fn parse_cache(text: &str) -> Result<CacheMode, InvalidValue> {
+    match text {
+        "auto" => Ok(CacheMode::Auto),
+        "on" => Ok(CacheMode::On),
+        "off" => Ok(CacheMode::Off),
+        _ => Err(InvalidValue::new("cache", text, "expected `auto`, `on` or `off`")),
+    }
+}
+
+fn parse_cache_age(text: &str) -> Result<Duration, InvalidValue> {
+    let age = parse_duration(text)?;
+    if (CACHE_AGE_LEAST..=CACHE_AGE_MOST).contains(&age) {
+        Ok(age)
+    } else {
+        Err(InvalidValue::new("age of the cache", text, "expected `1s` to `2160h`"))
     }
 }
 

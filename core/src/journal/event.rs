@@ -77,6 +77,8 @@ events! {
     SECRETS_MISSING = "e1e0f9a5876e3231b4e0b3968de1cc95", "secrets-missing";
     /// Secrets that could not be had are there again.
     SECRETS_BACK = "490a2d74536df85a6553553d3286e20d", "secrets-back";
+    /// The vault of secrets that a service needs is out of reach: what was sealed is used, and the entry says of when it is.
+    SECRETS_FROM_CACHE = "92720920f3714788921590ae7ecae85c", "secrets-from-cache";
 }
 
 /// The name of an event, for readers without a catalog.

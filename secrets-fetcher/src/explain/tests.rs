@@ -4,7 +4,7 @@ use azure_core::http::StatusCode;
 use azure_core::http::headers::Headers;
 
 use super::*;
-use crate::source::Scope;
+use crate::source::{Scope, Verdict};
 
 const ASKED: Asked<'_> =
     Asked { url: "https://kv.vault.azure.net", name: "db", version: None, identity: &Identity::System };
@@ -64,6 +64,45 @@ fn what_a_vault_says() {
         panic!("a 404")
     };
     assert!(error.problem.contains("no version `7`"), "{error}");
+}
+
+/// What was sealed stands in for silence; a machine whose access was taken away must not have it.
+#[test]
+fn a_refusal_is_told_from_silence() {
+    for (status, code, wanted) in [
+        (403, "ForbiddenByRbac", Verdict::Secret),
+        (403, "ForbiddenByPolicy", Verdict::Vault),
+        (403, "ForbiddenByFirewall", Verdict::Vault),
+        (403, "ForbiddenByConnection", Verdict::Vault),
+        (403, "SecretDisabled", Verdict::This),
+        (403, "SomethingNew", Verdict::Secret),
+        (401, "", Verdict::Vault),
+        (404, "SecretNotFound", Verdict::Secret),
+        (400, "", Verdict::This),
+        (405, "", Verdict::Vault),
+        (408, "", Verdict::Silent),
+        (429, "", Verdict::Silent),
+        (302, "", Verdict::Silent),
+        (500, "", Verdict::Silent),
+        (503, "", Verdict::Silent),
+    ] {
+        assert_eq!(of_vault(&answer(status, None, &forbidden(code))).verdict, wanted, "{status} {code}");
+    }
+    for (status, wanted) in [
+        (400, Verdict::Vault),
+        (401, Verdict::Vault),
+        (403, Verdict::Vault),
+        (404, Verdict::Silent),
+        (410, Verdict::Silent),
+        (429, Verdict::Silent),
+        (500, Verdict::Silent),
+    ] {
+        assert_eq!(of_imds(answer(status, None, "")).verdict, wanted, "IMDS {status}");
+    }
+    let never = Error::with_message(ErrorKind::Io, "connection refused");
+    assert_eq!(of_vault(&never).verdict, Verdict::Silent);
+    assert_eq!(garbled(&ASKED).verdict, Verdict::Silent);
+    assert_eq!(useless(&ASKED).verdict, Verdict::This);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The VM's secrets: a vault beside it, the memory that they lie in, the fetcher.
 
 use anyhow::{Context as _, Result};
+use landfall_core::layout::CACHE_KEY;
+use landfall_core::publish;
 use serde_json::json;
 
 use super::Vm;
@@ -29,6 +31,7 @@ impl Vm {
         std::fs::copy(programs::exec()?, &exec)?;
         let mut command = sandbox.inside(&programs::find(name)?)?;
         command.arg("--root").arg(self.root()).env("SSL_CERT_FILE", sandbox.ca_file());
+        command.env("CREDENTIALS_DIRECTORY", self.directory.join("credentials"));
         self.fetcher = Some(Process::start(name, &self.directory, command, self.lifetime)?);
         Ok(())
     }
@@ -36,6 +39,12 @@ impl Vm {
     /// The fetcher's process id.
     pub fn fetcher_id(&self) -> Result<u32> {
         Ok(self.fetcher.as_ref().context("no fetcher runs")?.id())
+    }
+
+    /// The next fetcher has a key for what it seals.
+    pub fn give_cache_key(&self) -> Result<()> {
+        publish::write(&self.layout().machine_id(), b"3d1219c7c4c5404aaa1f6d2a48adfda4\n", 0o444)?;
+        Ok(publish::write(&self.directory.join("credentials").join(CACHE_KEY), &[7; 32], 0o400)?)
     }
 
     /// kill -9.

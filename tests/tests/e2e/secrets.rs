@@ -14,6 +14,7 @@ use landfall_core::protocol::HistoryEvent;
 use landfall_tests::artifact::{self, BUNDLE, FILE, Layer};
 use landfall_tests::prober::Prober;
 use landfall_tests::sandbox::Sandbox;
+use landfall_tests::sandbox::fault::Service;
 use landfall_tests::sandbox::vault::Grant;
 use landfall_tests::suite::on_a_vm_of;
 use landfall_tests::tour::reads;
@@ -187,6 +188,11 @@ fn a_program_that_reads_only_its_environment_gets_its_secrets_there() {
 fn no_value_is_on_a_disk() {
     with_secrets("canary", &["*"], |vm, sandbox| {
         let canary = format!("canary-{}-", std::process::id());
+        let url = sandbox.vault_url("kv")?;
+        vm.configure_vaults(&json!({ "default": { "url": url, "refresh": "1s", "cache": "on" } }))?;
+        vm.kill_fetcher()?;
+        vm.give_cache_key()?;
+        vm.start_fetcher(sandbox)?;
         let value = |n: u32| format!("{canary}{n}");
         sandbox.set_secret("kv", "api-key", &value(1))?;
         vm.live(&vm.publish_version("v1", &[])?)?;
@@ -206,17 +212,49 @@ fn no_value_is_on_a_disk() {
             Ok(())
         })?;
 
-        let places = [vm.root(), vm.project.directory().to_owned(), vm.engine.data_root()?, "/var/log".into()];
+        // And once more as after a boot without the vault: from what is sealed.
+        let app = vm.app.to_string();
+        let before = vm.engine.serving_ids(&app)?;
+        vm.kill_agent()?;
+        vm.kill_fetcher()?;
+        for id in before.values() {
+            vm.engine.kill(id)?;
+        }
+        vm.empty_secrets()?;
+        sandbox.refuse(&Service::vault("kv"))?;
+        vm.start_fetcher(sandbox)?;
+        vm.start_agent()?;
+        reads(vm, &value(3))?;
+        assert_eq!(vm.engine.serving_ids(&app)?, before, "the same containers serve");
+        let seen = vm.landfall(&["secrets"])?;
+        ensure!(seen.code == 10 && seen.stdout.contains("from the cache: a vault gave it last at"), "{seen:?}");
+        sandbox.listen(&Service::vault("kv"))?;
+        eventually(SOON, "the vault has confirmed it", || {
+            let seen = vm.landfall(&["secrets"])?;
+            ensure!(seen.code == 0 && !seen.stdout.contains("from the cache"), "{seen:?}");
+            Ok(())
+        })?;
+        assert_eq!(vm.engine.serving_ids(&app)?, before, "and nothing was replaced");
+
+        let swap = std::fs::read_to_string("/proc/swaps")?;
+        let swap = swap.lines().skip(1).filter_map(|line| line.split_whitespace().next()).map(PathBuf::from);
+        let places = [vm.root(), vm.project.directory().to_owned(), vm.engine.data_root()?];
+        let system = ["/var", "/etc", "/tmp"].map(PathBuf::from);
+        let places = places.into_iter().chain(system).chain(swap);
         let logs = ["landfall-agent.log", "landfall-secrets-fetcher.log", "landfall-image-watcher.log"];
-        let places: Vec<_> = places.into_iter().chain(logs.map(|log| vm.directory().join(log))).collect();
+        let places: Vec<_> = places.chain(logs.map(|log| vm.directory().join(log))).collect();
         let memory = vm.layout().secrets();
         let on_disk =
             found(&canary, &places)?.into_iter().filter(|path| !path.starts_with(&memory)).collect::<Vec<_>>();
         ensure!(on_disk.is_empty(), "a value is in {on_disk:?}");
+        ensure!(!found(&canary, &[memory])?.is_empty(), "it is not where it belongs");
         // And what would find it does find it.
-        let planted = vm.root().join("var/lib/landfall/agent/planted");
-        std::fs::write(&planted, value(3))?;
-        ensure!(found(&canary, &places)?.contains(&planted), "the search finds nothing");
+        let cache = vm.layout().secrets_cache();
+        ensure!(cache.join(vm.app.as_str()).read_dir()?.count() > 1, "nothing is sealed");
+        for planted in [vm.root().join("var/lib/landfall/agent/planted"), cache.join("planted")] {
+            std::fs::write(&planted, value(3))?;
+            ensure!(found(&canary, &places)?.contains(&planted), "the search does not find `{}`", planted.display());
+        }
         Ok(())
     });
 }
