@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use landfall_core::config::{App, Settings};
-use landfall_core::credential::{Credential, registry_of};
+use landfall_core::credential::registry_of;
 use landfall_core::protocol::CredentialStatus;
 
 /// From then on it is something to do.
@@ -21,12 +21,13 @@ pub fn credentials<'a>(
     let channel = app.map(|app| app.channel.registry.as_str());
     let registries: BTreeSet<&str> = channel.into_iter().chain(images.map(registry_of)).collect();
     let ends = |registry: &str| {
-        let path = settings.registries.get(registry)?.credential.as_ref()?;
+        let known = settings.registries.get(registry)?;
         // What is wrong with the file is told by whoever needs it.
-        let expires = Credential::read(path, registry).ok()?.expires()?;
+        let expires = known.read_credential(registry).ok()??.expires()?;
         Some(CredentialStatus {
             registry: registry.to_owned(),
-            file: path.display().to_string(),
+            file: known.credential.as_ref()?.display().to_string(),
+            secret: known.secret.as_ref().map(|of| of.secret.to_string()),
             expires: format!("{expires:.3}"),
         })
     };
@@ -36,11 +37,15 @@ pub fn credentials<'a>(
 /// What a person should do about them.
 pub fn to_do(credentials: &[CredentialStatus], now: Timestamp) -> Option<String> {
     let due = |credential: &CredentialStatus| {
-        let CredentialStatus { registry, file, expires } = credential;
+        let CredentialStatus { registry, file, secret, expires } = credential;
         let at: Timestamp = expires.parse().ok()?;
         (at.duration_since(now) <= SOON).then(|| {
             let word = if at <= now { "expired" } else { "expires" };
-            format!("renew the credential of `{registry}` in `{file}`: it {word} at {at:.0}")
+            let place = match secret {
+                Some(secret) => format!("the vault, as secret `{secret}`"),
+                None => format!("`{file}`"),
+            };
+            format!("renew the credential of `{registry}` in {place}: it {word} at {at:.0}")
         })
     };
     let all: Vec<String> = credentials.iter().filter_map(due).collect();
@@ -74,7 +79,7 @@ mod tests {
         let found = credentials(&settings, None, images.into_iter());
         let file = directory.path().join("a.example").display().to_string();
         let (registry, expires) = ("a.example".to_owned(), "2030-03-17T17:46:40.000Z".to_owned());
-        assert_eq!(found, [CredentialStatus { registry, file, expires }], "of what this app uses, once");
+        assert_eq!(found, [CredentialStatus { registry, file, secret: None, expires }], "of what this app uses, once");
 
         for (now, word) in [
             ("2030-03-10T17:46:39Z", None),

@@ -10,8 +10,8 @@ use landfall_core::credential::{Credential, registry_of};
 /// What goes with a request for this image; none where its registry has no credential in the settings.
 pub fn login(settings: &Settings, image: &str) -> Result<Option<DockerCredentials>> {
     let registry = registry_of(image);
-    let Some(path) = settings.registries.get(registry).and_then(|r| r.credential.as_ref()) else { return Ok(None) };
-    let Credential { username, password } = Credential::read(path, registry)?;
+    let Some(known) = settings.registries.get(registry) else { return Ok(None) };
+    let Some(Credential { username, password }) = known.read_credential(registry)? else { return Ok(None) };
     let login = DockerCredentials {
         username: Some(username),
         password: Some(password),
@@ -22,9 +22,9 @@ pub fn login(settings: &Settings, image: &str) -> Result<Option<DockerCredential
     // would pull as nobody, without a word.
     if STANDARD.encode(serde_json::to_string(&login)?).contains(['+', '/']) {
         bail!(
-            "the credential in `{}` cannot be handed to the Engine because of its special characters; use a token or a \
+            "the credential in {} cannot be handed to the Engine because of its special characters; use a token or a \
              password of letters, digits, `-` and `_`",
-            path.display()
+            known.credential_place().unwrap_or_default()
         );
     }
     Ok(Some(login))

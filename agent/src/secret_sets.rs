@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use landfall_core::contract::{self, Read, WantedFile};
 use landfall_core::ids::{AppName, printable};
+use landfall_core::machine_secrets::{MachineSecret, MachineSecretsFile};
 use landfall_core::protocol::SecretStatus;
 use landfall_core::secrets::{SecretNeed, SecretsFile};
 use tokio::time::Instant;
@@ -144,7 +145,39 @@ pub fn shown(shared: &Shared, app: &AppName) -> Vec<SecretStatus> {
             });
         }
     }
+    shown.extend(of_registries(shared));
     shown
+}
+
+/// The credentials of registries, which no release names. What a process shows a registry is what the file has.
+fn of_registries(shared: &Shared) -> Vec<SecretStatus> {
+    let known = match contract::read::<MachineSecretsFile>(&shared.layout.machine_secrets_index()) {
+        Read::Found(file) => file.registries,
+        Read::Absent | Read::Garbled(_) | Read::NewerFormat(_) => BTreeMap::new(),
+    };
+    let settings = shared.settings();
+    let of_vaults = settings.registries.iter().filter_map(|(host, registry)| Some((host, registry.secret.as_ref()?)));
+    let shown = of_vaults.map(|(host, of)| {
+        let secret = of.secret.to_string();
+        let found = known.get(host).filter(|found| found.secret == secret).cloned();
+        let MachineSecret { version, fetched_at, expires, problem, .. } = found.unwrap_or_else(|| MachineSecret {
+            problem: Some("the fetcher has not answered; see `journalctl -u landfall-secrets-fetcher`".to_owned()),
+            ..MachineSecret::default()
+        });
+        SecretStatus {
+            service: "(registry)".to_owned(),
+            key: host.clone(),
+            secret,
+            running: version.clone(),
+            newest: version,
+            since: fetched_at,
+            expires,
+            checked_at: None,
+            from_cache_at: None,
+            problem,
+        }
+    });
+    shown.collect()
 }
 
 fn index(shared: &Shared, app: &AppName) -> Option<SecretsFile> {

@@ -9,6 +9,7 @@ use landfall_core::config::{App, Host};
 use landfall_core::contract::{StagedRelease, StagedSource};
 use landfall_core::ids::{AppName, deployment_id, release_id_of_images, sha256_hex};
 use landfall_core::layout::Layout;
+use landfall_core::secrets::SecretNeed;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -174,7 +175,7 @@ pub async fn check(
     settings: &App,
     context: &HostContext,
     warnings: &mut Vec<String>,
-) -> Result<Final, Refusal> {
+) -> Result<(Final, Vec<SecretNeed>), Refusal> {
     let unreadable =
         |path: &Path, error| Problem::new(Rule::Unreadable, path.display().to_string(), format!("{error}"));
     let absolute = |path: &Path| std::path::absolute(path).map_err(|error| unreadable(path, error));
@@ -200,7 +201,7 @@ pub async fn check(
         (reference, ImageFacts { pinned, ..ImageFacts::default() })
     };
     let images = project.images().into_values().map(supposed).collect();
-    finalise(&project, &images, context)
+    finalise(&project, &images, context).map(|done| (done, project.needs().to_vec()))
 }
 
 /// What the networks of a service are, where there is more to say than their names.

@@ -354,7 +354,7 @@ async fn a_plain_directory_is_judged_as_its_bundle_would_be() {
         let mut warnings = Vec::new();
         let checked =
             translate::check(&plugin, &compose, &directory, &app, &given.app, &given.context, &mut warnings).await;
-        let done = checked.unwrap();
+        let (done, _) = checked.unwrap();
         let spec = &done.deployment.services["web"].spec;
         let digest = Digest::of(b"nginx:1");
         // The images that `check` supposes are those that the cases suppose.

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use landfall_agent::compose_plugin::ComposePlugin;
 use landfall_agent::refusal::Kind;
+use landfall_agent::secret_needs;
 use landfall_agent::translate::{self, Final, HostContext};
 use landfall_core::config::{App, Channel, ConfigError, Previews, Settings, Source, preview_name};
 use landfall_core::ids::AppName;
 use landfall_core::layout::Layout;
+use landfall_core::secrets::SecretNeed;
 
 use crate::arguments;
 use crate::failure::{Exit, Failed, chain};
@@ -25,16 +27,20 @@ pub async fn run(layout: &Layout, arguments: &arguments::Check) -> Result<Exit, 
         out(&of_settings(&settings));
         return Ok(Exit::Done);
     }
-    let (settings, policy) = match Settings::load(&layout) {
-        Ok(settings) => (settings, format!("the policy of `{}`", layout.config_file().display())),
+    let (found, policy) = match Settings::load(&layout) {
+        Ok(settings) => (Some(settings), format!("the policy of `{}`", layout.config_file().display())),
         Err(ConfigError::Missing { .. }) if arguments.config.is_none() => {
-            (Settings::default(), "the default policy (there is no landfall.yaml here)".to_owned())
+            (None, "the default policy (there is no landfall.yaml here)".to_owned())
         }
         Err(error) => return Err(of_config(&error)),
     };
+    let settings = found.clone().unwrap_or_default();
     let (name, app) = app(&settings, arguments.app.as_ref())?;
-    let checked = compose(layout, arguments, &settings, &name, &app).await?;
+    let (checked, needs) = compose(layout, arguments, &settings, &name, &app).await?;
     out(&of_final(&checked));
+    // What the agent would say. Without settings nobody knows the vaults.
+    let forbidden = found.and_then(|settings| secret_needs::forbidden(&needs, &settings.vaults));
+    forbidden.map_or(Ok(()), |why| Err(Failed::new(Exit::Refused, why)))?;
     eprintln!("valid by {policy}");
     Ok(Exit::Done)
 }
@@ -45,7 +51,7 @@ async fn compose(
     settings: &Settings,
     name: &AppName,
     app: &App,
-) -> Result<Final, Failed> {
+) -> Result<(Final, Vec<SecretNeed>), Failed> {
     if let Some(absent) = arguments.files.iter().find(|file| !file.is_file()) {
         return Err(Failed::usage(format!("`{}` is not there or is no file", absent.display())));
     }

@@ -53,6 +53,7 @@ fn a_configuration() {
 #[test]
 fn compose_files() {
     let good = "services: { web: { image: nginx, mem_limit: 64M, volumes: ['./nginx.conf:/etc/nginx.conf:ro'] } }";
+    let secret = "services: { web: { image: nginx, mem_limit: 64M, secrets: [DB] } }\nsecrets: { DB: { external: true, name: prod-db } }";
     let table: &[(&str, &str, i32, &[&str])] = &[
         (good, "", 0, &["web: 1 x memory 64M", "default policy"]),
         ("services: { web: { image: nginx } }", "", 3, &["refused by host policy", "web"]),
@@ -85,6 +86,15 @@ fn compose_files() {
             &["web: 1 x", "Compose warns:", "TAG", "not set"],
         ),
         ("services: { web: { image: '${TAG}', mem_limit: 64M } }", "", 2, &["Compose warns:", "TAG", "image"]),
+        (secret, "vaults: { default: { directory: /vault } }", 0, &["web: 1 x"]),
+        (
+            secret,
+            "vaults: { default: { directory: /vault, allow: ['stage-*'] } }",
+            3,
+            &["`web` needs secret `prod-db`, which `vaults.default.allow` (stage-*)"],
+        ),
+        (secret, "apps: {}", 3, &["landfall.yaml has no vault `default`"]),
+        (secret, "", 0, &["web: 1 x", "default policy"]),
     ];
     for (compose, config, code, words) in table {
         let root = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! Exponential back-off as a value: no clock, no sleeping.
+//! Exponential back-off, and what keeps a fleet from marching in step, as values: no clock, no sleeping, and chance comes in.
 
 use std::time::Duration;
 
@@ -21,6 +21,16 @@ impl Backoff {
             }
         }
     }
+}
+
+/// `interval` and up to a tenth more or less, by `chance`: machines that booted together do not ask together.
+pub fn jittered(interval: Duration, chance: u64) -> Duration {
+    interval.mul_f64(0.9 + 0.2 * share(chance))
+}
+
+/// A number from 0 to 1, in thousandths.
+pub fn share(chance: u64) -> f64 {
+    f64::from(u32::try_from(chance % 1001).unwrap_or(0)) / 1000.0
 }
 
 #[cfg(test)]

@@ -4,9 +4,12 @@
 
 mod channel;
 mod error;
+mod follow;
 mod previews;
+mod registries;
 mod settings;
 mod stamp;
+mod units;
 mod values;
 mod vaults;
 mod written;
@@ -17,11 +20,14 @@ use std::path::{Path, PathBuf};
 
 pub use channel::{Channel, is_loopback};
 pub use error::ConfigError;
+pub use follow::SettingsFiles;
 pub use previews::{PortRange, Ports, Preview, PreviewCaps, Previews, TagPattern, preview_name};
-pub use settings::{App, Host, Registry, Settings, Source};
+pub use registries::{Registry, RegistrySecret};
+pub use settings::{App, Host, Settings, Source};
 pub use stamp::Stamp;
+pub use units::Units;
 pub use values::{InvalidValue, parse_duration, parse_size};
-pub use vaults::{CacheMode, Identity, NamePattern, Vault, VaultSource};
+pub use vaults::{CacheMode, Identity, NamePattern, Vault, VaultSource, Vaults};
 pub use written::Config;
 
 use crate::layout::Layout;
@@ -40,7 +46,10 @@ impl Settings {
         for file in &files {
             config.merge(Config::parse(file, &read(file)?)?);
         }
-        config.settle().map_err(|message| ConfigError::Incomplete { path: first.clone(), message })
+        let settled = config.settle();
+        let mut settings = settled.map_err(|message| ConfigError::Incomplete { path: first.clone(), message })?;
+        settings.registries.iter_mut().for_each(|(host, registry)| registry.place(host, layout));
+        Ok(settings)
     }
 }
 

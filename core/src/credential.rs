@@ -12,6 +12,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::secrets::SecretReference;
+
 /// No such file is larger.
 const LIMIT: u64 = 64 << 10;
 /// The user that an Azure registry takes for an identity token.
@@ -56,6 +58,16 @@ pub enum CredentialError {
         registry: String,
         /// What is wrong; never a part of the content.
         why: &'static str,
+    },
+    /// The fetcher has not written it yet.
+    #[error(
+        "waits for the registry's credential from the vault (secret `{secret}` for `{registry}`); see `landfall secrets` and `journalctl -u landfall-secrets-fetcher`"
+    )]
+    Awaited {
+        /// For which registry.
+        registry: String,
+        /// Where it is.
+        secret: SecretReference,
     },
 }
 

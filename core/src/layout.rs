@@ -167,6 +167,31 @@ impl Layout {
         self.secrets().join(app.as_str()).join(service).join(set)
     }
 
+    /// Credentials of registries that the fetcher has from vaults: memory too, which those may read who pull.
+    pub fn registry_credentials(&self) -> PathBuf {
+        self.at("run/landfall/credentials")
+    }
+
+    /// The one of this registry, by its host (and port): a name without `/` that is not hidden.
+    pub fn registry_credential(&self, host: &str) -> PathBuf {
+        self.registry_credentials().join(host)
+    }
+
+    /// What systemd units get: a directory for each, hidden so that it is no app's.
+    pub fn unit_secrets(&self) -> PathBuf {
+        self.secrets().join(".units")
+    }
+
+    /// One credential of a unit.
+    pub fn unit_secret(&self, unit: &str, id: &str) -> PathBuf {
+        self.unit_secrets().join(unit).join(id)
+    }
+
+    /// Where systemd fetches credentials of units (`LoadCredential=`).
+    pub fn unit_socket(&self) -> PathBuf {
+        self.at("run/landfall/secrets-socket/credentials.sock")
+    }
+
     /// The key that versions of a directory's secrets are made with: random, no value follows from it, and it outlives a reboot.
     pub fn secrets_key(&self) -> PathBuf {
         self.at("var/lib/landfall/secrets/key")
@@ -205,6 +230,11 @@ impl Layout {
     /// The sets of an app: a [`crate::secrets::SecretsFile`].
     pub fn secrets_index(&self, app: &AppName) -> PathBuf {
         self.secrets_index_dir().join(format!("{app}.json"))
+    }
+
+    /// What the fetcher has of what the machine itself needs: a [`crate::machine_secrets::MachineSecretsFile`]. No app's name has a `_`.
+    pub fn machine_secrets_index(&self) -> PathBuf {
+        self.secrets_index_dir().join("_machine.json")
     }
 
     /// The socket that operators talk to.

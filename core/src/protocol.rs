@@ -199,6 +199,9 @@ pub struct CredentialStatus {
     pub registry: String,
     /// The file that has it.
     pub file: String,
+    /// The secret in a vault that the file comes from, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
     /// When it ends or has ended (RFC 3339).
     pub expires: String,
 }

@@ -15,24 +15,36 @@ use crate::publish;
 /// The kernel's `RAMFS_MAGIC`: what lies there is never swapped out.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
+/// The mode of memory that nobody but its owner looks into.
+const OWN: &str = "0700";
+/// The mode of memory that a group reads: credentials of registries.
+pub const SHARED: &str = "0750";
+
 /// Why secrets must not be written to a directory.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
     /// It cannot be looked at.
     #[error(
-        "`{path}` cannot be used ({source}); next: mount it with `mount -t tmpfs -o noswap,nosuid,nodev,noexec,mode=0700 tmpfs {path}`"
+        "`{path}` cannot be used ({source}); next: mount it with `mount -t tmpfs -o noswap,nosuid,nodev,noexec,mode={mode} tmpfs {path}`"
     )]
     Absent {
         /// Which.
         path: PathBuf,
+        /// Who may look into it.
+        mode: &'static str,
         /// What the kernel said.
         source: io::Error,
     },
     /// It is no file system in memory.
     #[error(
-        "`{0}` is not in memory, so that secrets would be written to a disk; next: `mount -t tmpfs -o noswap,nosuid,nodev,noexec,mode=0700 tmpfs {0}`"
+        "`{path}` is not in memory, so that secrets would be written to a disk; next: `mount -t tmpfs -o noswap,nosuid,nodev,noexec,mode={mode} tmpfs {path}`"
     )]
-    OnDisk(PathBuf),
+    OnDisk {
+        /// Which.
+        path: PathBuf,
+        /// Who may look into it.
+        mode: &'static str,
+    },
     /// The kernel may write it to swap.
     #[error(
         "`{0}` is a tmpfs without `noswap` and this machine has swap, so that secrets could be written to a disk; next: mount it anew with `noswap` (Linux 6.4) or as `ramfs`, or turn swap off"
@@ -42,13 +54,18 @@ pub enum Unfit {
 
 /// Whether plain text may be written below `path`: nothing there can reach a disk.
 pub fn check(path: &Path) -> Result<(), Unfit> {
-    let absent = |source: io::Error| Unfit::Absent { path: path.to_owned(), source };
+    check_for(path, OWN)
+}
+
+/// As [`check()`]; `mode` is what the directory should have, for the error.
+pub fn check_for(path: &Path, mode: &'static str) -> Result<(), Unfit> {
+    let absent = |source: io::Error| Unfit::Absent { path: path.to_owned(), mode, source };
     let kind = statfs(path).map_err(|error| absent(error.into()))?.filesystem_type();
     if kind == RAMFS_MAGIC {
         return Ok(());
     }
     if kind != TMPFS_MAGIC {
-        return Err(Unfit::OnDisk(path.to_owned()));
+        return Err(Unfit::OnDisk { path: path.to_owned(), mode });
     }
     if !has_swap().map_err(absent)? {
         return Ok(());
@@ -61,10 +78,16 @@ pub fn check(path: &Path) -> Result<(), Unfit> {
 /// Mounts memory for secrets at `path`, which is made if it is not there: a tmpfs with `noswap`; where the kernel does not know
 /// that (before 6.4) and there is swap, a ramfs. Needs root.
 pub fn mount(path: &Path) -> io::Result<()> {
+    mount_for(path, OWN)
+}
+
+/// As [`mount()`], with a mode.
+pub fn mount_for(path: &Path, mode: &'static str) -> io::Result<()> {
     publish::make_directories(path)?;
-    match mount_as("tmpfs", "noswap,mode=0700", path) {
-        Err(Errno::EINVAL) if has_swap()? => Ok(mount_as("ramfs", "mode=0700", path)?),
-        Err(Errno::EINVAL) => Ok(mount_as("tmpfs", "mode=0700", path)?),
+    let mode = format!("mode={mode}");
+    match mount_as("tmpfs", &format!("noswap,{mode}"), path) {
+        Err(Errno::EINVAL) if has_swap()? => Ok(mount_as("ramfs", &mode, path)?),
+        Err(Errno::EINVAL) => Ok(mount_as("tmpfs", &mode, path)?),
         other => Ok(other?),
     }
 }
@@ -157,7 +180,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         assert!(!is_mounted(root.path()).unwrap() && !is_mounted(&root.path().join("absent/x")).unwrap());
         assert!(is_mounted(Path::new("/proc")).unwrap());
-        assert!(matches!(ensure(Path::new("/proc")), Err(MountError::Unfit(Unfit::OnDisk(_)))));
+        assert!(matches!(ensure(Path::new("/proc")), Err(MountError::Unfit(Unfit::OnDisk { .. }))));
     }
 
     #[test]
@@ -165,6 +188,6 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let refused = check(&root.path().join("absent")).unwrap_err().to_string();
         assert!(refused.contains("noswap"), "{refused}");
-        assert!(matches!(check(Path::new("/proc")), Err(Unfit::OnDisk(_))));
+        assert!(matches!(check(Path::new("/proc")), Err(Unfit::OnDisk { .. })));
     }
 }

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use landfall_core::backoff::Backoff;
+use landfall_core::backoff::{Backoff, jittered, share};
 
 /// After errors the pause doubles from the poll interval, or from this where polls are rarer, up to the longer of the two.
 const MINUTE: Duration = Duration::from_mins(1);
@@ -42,16 +42,6 @@ impl Schedule {
             None => jittered(Backoff { first, most: self.poll.max(MINUTE) }.after(self.failures), chance),
         }
     }
-}
-
-/// `interval` and up to a tenth more or less, by `chance`: machines that booted together do not ask together.
-fn jittered(interval: Duration, chance: u64) -> Duration {
-    interval.mul_f64(0.9 + 0.2 * share(chance))
-}
-
-/// A number from 0 to 1, in thousandths.
-fn share(chance: u64) -> f64 {
-    f64::from(u32::try_from(chance % 1001).unwrap_or(0)) / 1000.0
 }
 
 #[cfg(test)]

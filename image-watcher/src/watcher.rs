@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use landfall_core::config::{App, Previews, Settings, Stamp};
+use landfall_core::config::{App, Previews, Settings, SettingsFiles};
 use landfall_core::daemon::Daemon;
-use landfall_core::ids::{AppName, printable};
+use landfall_core::ids::AppName;
 use landfall_core::journal::event;
 use landfall_core::layout::Layout;
 use tokio::sync::{Notify, watch};
@@ -69,11 +69,8 @@ pub async fn run(layout: Layout, mut daemon: Daemon) -> anyhow::Result<()> {
 /// The followers and the settings that they came from.
 struct Watcher {
     layout: Layout,
+    files: SettingsFiles,
     settings: Option<Settings>,
-    /// How the settings files looked when they were read.
-    stamp: Stamp,
-    /// The mistake that was told last.
-    mistake: Option<String>,
     registries: Arc<Registries>,
     board: Board,
     followed: BTreeMap<AppName, Followed>,
@@ -119,9 +116,8 @@ impl Watcher {
     fn new(layout: &Layout) -> Self {
         Self {
             layout: layout.clone(),
+            files: SettingsFiles::new(layout),
             settings: None,
-            stamp: Stamp::default(),
-            mistake: None,
             registries: Arc::new(Registries::new(&Settings::default())),
             board: Board::default(),
             followed: BTreeMap::new(),
@@ -133,7 +129,7 @@ impl Watcher {
     }
 
     fn look_again(&mut self) {
-        if Stamp::take(&self.layout) != self.stamp {
+        if self.files.have_changed() {
             self.reload();
         }
         if self.registries.credentials_changed() {
@@ -143,28 +139,8 @@ impl Watcher {
     }
 
     fn reload(&mut self) {
-        // Before the reading: a change in between is seen by the next look.
-        self.stamp = Stamp::take(&self.layout);
-        match Settings::load(&self.layout) {
-            Ok(settings) => {
-                self.mistake = None;
-                self.apply(settings);
-            }
-            Err(error) => {
-                let mistake = printable(&format!("{:#}", anyhow::Error::from(error)), 1000);
-                if self.mistake.as_ref() != Some(&mistake) {
-                    let kept = if self.settings.is_some() {
-                        "the last valid ones stay in force"
-                    } else {
-                        "nothing is followed"
-                    };
-                    tracing::error!(
-                        MESSAGE_ID = event::SETTINGS_INVALID,
-                        "the settings cannot be used, {kept}: {mistake}"
-                    );
-                    self.mistake = Some(mistake);
-                }
-            }
+        if let Some(settings) = self.files.read("nothing is followed") {
+            self.apply(settings);
         }
     }
 
@@ -303,7 +279,7 @@ impl Watcher {
         let count = self.followed.len();
         let channels = if count == 1 { "1 channel".to_owned() } else { format!("{count} channels") };
         let problem = self.board.problems().pop_first().or_else(|| self.listings.problems().pop_first());
-        match (&self.mistake, problem) {
+        match (self.files.mistake(), problem) {
             (Some(mistake), _) => format!("following {channels}; {mistake}"),
             (None, Some((app, problem))) => format!("following {channels}; {app}: {problem}"),
             (None, None) => format!("following {channels}"),

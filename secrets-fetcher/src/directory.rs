@@ -61,7 +61,7 @@ impl Source for Directory {
     }
 }
 
-fn read_value(path: &Path) -> io::Result<Value> {
+pub(crate) fn read_value(path: &Path) -> io::Result<Value> {
     let file = File::open(path)?;
     let data = file.metadata()?;
     if !data.is_file() {

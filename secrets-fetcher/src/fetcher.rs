@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use landfall_core::config::{Settings, Stamp, Vault, VaultSource};
+use landfall_core::config::{Settings, SettingsFiles, Vault, VaultSource};
 use landfall_core::contract::{self, Read};
 use landfall_core::daemon::Daemon;
-use landfall_core::ids::{AppName, printable};
+use landfall_core::ids::AppName;
 use landfall_core::journal::event;
 use landfall_core::layout::Layout;
 use landfall_core::publish;
 use landfall_core::secrets::SecretReference;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -23,12 +24,14 @@ use crate::app::{App, Need};
 use crate::azure::{Identities, KeyVault};
 use crate::cache::{Cache, judge, key};
 use crate::directory::Directory;
+use crate::machine::Machine;
 use crate::plan::{self, Lookup};
 use crate::round::{self, Answers};
 use crate::schedule::{Clock, Eagerness, when};
 use crate::sets::{self, Unnamed};
 use crate::settle::{Given, With, do_without, note_laid, settle};
 use crate::source::{FetchError, Source};
+use crate::unit_socket;
 use crate::wanted::{News, Wanted};
 
 /// How often settings, files that went, and the memory are looked at.
@@ -65,6 +68,7 @@ pub async fn run(layout: Layout, mut daemon: Daemon) -> anyhow::Result<()> {
             () = &mut shutdown => return Ok(()),
             () = daemon.reload() => fetcher.reload(),
             () = wanted.changed() => {}
+            Some(given) = fetcher.early.1.recv() => fetcher.machine.take(&given),
             Some(done) = fetcher.rounds.join_next() => fetcher.finish(done),
             () = tokio::time::sleep_until(wake.map_or(most, |wake| wake.min(most))) => {}
             _ = ticks.tick() => fetcher.look_again(),
@@ -74,10 +78,8 @@ pub async fn run(layout: Layout, mut daemon: Daemon) -> anyhow::Result<()> {
 
 struct Fetcher {
     layout: Layout,
+    files: SettingsFiles,
     settings: Option<Settings>,
-    stamp: Stamp,
-    /// The mistake in the settings that was told last.
-    mistake: Option<String>,
     /// Why nothing may be written.
     unfit: Option<String>,
     identities: Arc<Identities>,
@@ -86,6 +88,10 @@ struct Fetcher {
     apps: BTreeMap<AppName, App>,
     rounds: JoinSet<Answers>,
     cache: Cache,
+    /// What was fetched first, before its round has ended.
+    early: (UnboundedSender<Given>, UnboundedReceiver<Given>),
+    machine: Machine,
+    units: unit_socket::Service,
     unnamed: Unnamed,
     sweep_at: Instant,
 }
@@ -103,9 +109,8 @@ impl Fetcher {
     fn new(layout: &Layout) -> Self {
         Self {
             layout: layout.clone(),
+            files: SettingsFiles::new(layout),
             settings: None,
-            stamp: Stamp::default(),
-            mistake: None,
             unfit: None,
             identities: Arc::default(),
             vaults: BTreeMap::new(),
@@ -113,39 +118,23 @@ impl Fetcher {
             apps: BTreeMap::new(),
             rounds: JoinSet::new(),
             cache: Cache::open(layout, std::env::var_os(key::CREDENTIALS).as_deref()),
+            early: mpsc::unbounded_channel(),
+            machine: Machine::new(layout),
+            units: unit_socket::Service::new(layout.unit_socket()),
             unnamed: Unnamed::default(),
             sweep_at: Instant::now(),
         }
     }
 
     fn look_again(&mut self) {
-        if Stamp::take(&self.layout) != self.stamp {
+        if self.files.have_changed() {
             self.reload();
         }
     }
 
     fn reload(&mut self) {
-        self.stamp = Stamp::take(&self.layout);
-        match Settings::load(&self.layout) {
-            Ok(settings) => {
-                self.mistake = None;
-                self.apply(settings);
-            }
-            Err(error) => {
-                let mistake = printable(&format!("{:#}", anyhow::Error::from(error)), 1000);
-                if self.mistake.as_ref() != Some(&mistake) {
-                    let kept = if self.settings.is_some() {
-                        "the last valid ones stay in force"
-                    } else {
-                        "nothing is fetched"
-                    };
-                    tracing::error!(
-                        MESSAGE_ID = event::SETTINGS_INVALID,
-                        "the settings cannot be used, {kept}: {mistake}"
-                    );
-                    self.mistake = Some(mistake);
-                }
-            }
+        if let Some(settings) = self.files.read("nothing is fetched") {
+            self.apply(settings);
         }
     }
 
@@ -159,6 +148,7 @@ impl Fetcher {
             );
             // What is on its way was asked under other settings.
             self.rounds = JoinSet::new();
+            self.early = mpsc::unbounded_channel();
             let now = Instant::now();
             self.clocks =
                 settings.vaults.iter().map(|(name, vault)| (name.clone(), Clock::new(vault.refresh, now))).collect();
@@ -169,6 +159,7 @@ impl Fetcher {
                 .flat_map(|app| app.needs.values_mut())
                 .for_each(|need| need.eagerness = Eagerness::Now);
         }
+        self.machine.apply(&settings, !is_same);
         self.settings = Some(settings);
     }
 
@@ -204,10 +195,11 @@ impl Fetcher {
             self.refuse();
             return None;
         };
+        let machine = self.machine.due(now, &self.clocks, |vault| self.vaults.get(vault).is_none_or(|v| v.is_busy));
         // Where nothing is needed, nobody misses the memory.
         let is_needed = self.apps.values().any(|app| !app.needs.is_empty());
         self.unfit = if is_needed { sets::fitness(&self.layout, self.unfit.as_ref()) } else { None };
-        let (mut due, mut wake) = (Vec::new(), None::<Instant>);
+        let (mut due, mut wake) = (Vec::new(), machine.wake);
         for (name, app) in &mut self.apps {
             let unconfirmed = app.unconfirmed();
             for (id, need) in &mut app.needs {
@@ -266,20 +258,20 @@ impl Fetcher {
                 }
             }
         }
-        for round in plan::rounds(due) {
+        for round in plan::rounds(machine.secrets, due) {
             let mut sources = BTreeMap::new();
-            for (name, vault) in self.vaults.iter_mut().filter(|(name, _)| round.secrets.contains_key(*name)) {
+            for (name, vault) in self.vaults.iter_mut().filter(|(name, _)| round.vaults().contains(name)) {
                 vault.is_busy = true;
                 sources.insert(name.clone(), Arc::clone(&vault.source));
             }
-            self.rounds.spawn(round::ask(round, sources));
+            self.rounds.spawn(round::ask(round, sources, self.early.0.clone()));
         }
         wake
     }
 
     /// Without valid settings ever, nobody knows what may be asked.
     fn refuse(&mut self) {
-        let Some(mistake) = &self.mistake else { return };
+        let Some(mistake) = self.files.mistake() else { return };
         for (name, app) in &mut self.apps {
             for need in app.needs.values_mut() {
                 let service = need.need.service.clone();
@@ -297,19 +289,18 @@ impl Fetcher {
             self.vaults.values_mut().for_each(|vault| vault.is_busy = false);
             return;
         };
+        // Else it would be asked for again.
+        while let Ok(given) = self.early.1.try_recv() {
+            self.machine.take(&given);
+        }
         let (now, chance) = (Instant::now(), RandomState::new().build_hasher().finish());
-        for (name, pause) in &answers.vaults {
+        for (name, closed) in &answers.vaults {
             let (Some(vault), Some(clock)) = (self.vaults.get_mut(name), self.clocks.get_mut(name)) else { continue };
             vault.is_busy = false;
-            vault.problem = None;
-            match pause {
+            vault.problem = closed.as_ref().map(|closed| closed.error.clone());
+            match closed {
                 None => clock.answered(now, chance),
-                Some(pause) => {
-                    clock.failed(*pause, now, chance);
-                    let closed =
-                        answers.secrets.iter().find(|(reference, given)| reference.vault == *name && given.is_err());
-                    vault.problem = closed.and_then(|(_, given)| given.as_ref().err()).cloned();
-                }
+                Some(closed) => clock.failed(closed.pause, now, chance),
             }
         }
         let Some(settings) = &self.settings else { return };
@@ -327,8 +318,10 @@ impl Fetcher {
         }
     }
 
-    /// Writes the index files that are not right.
+    /// Writes the index files that are not right, and has units get what there is.
     fn publish(&mut self) {
+        self.machine.publish();
+        self.units.keep(self.machine.offer());
         for (name, app) in &mut self.apps {
             let file = app.file(name);
             let is_right = app.written.as_ref() == Some(&file) || (app.written.is_none() && app.needs.is_empty());
@@ -352,6 +345,7 @@ impl Fetcher {
         };
         self.sweep_at = now + SWEEP_EVERY;
         let (mut named, mut sealed): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) = Default::default();
+        named.insert(self.layout.machine_secrets_index());
         for (name, app) in &self.apps {
             named.insert(self.layout.secrets_index(name));
             for need in app.needs.values() {
@@ -382,12 +376,14 @@ impl Fetcher {
             let problem = need.answer.as_ref()?.problem.as_ref()?;
             Some(format!("{name}/{}: {problem}", need.need.service))
         });
-        let work = match needs.len() {
-            0 => "idle: no service needs a secret".to_owned(),
-            1 => "keeping the secrets of 1 service".to_owned(),
-            count => format!("keeping {count} sets of secrets"),
+        let (held, of_machine) = self.machine.status();
+        let work = match (needs.len(), held) {
+            (0, 0) => "idle: nobody needs a secret".to_owned(),
+            (1, 0) => "keeping the secrets of 1 service".to_owned(),
+            (count, 0) => format!("keeping {count} sets of secrets"),
+            (count, held) => format!("keeping {count} sets of secrets, {held} credentials of registries and units"),
         };
-        match self.mistake.clone().or(self.unfit.clone()).or(problem) {
+        match self.files.mistake().cloned().or(self.unfit.clone()).or(of_machine).or(problem) {
             None => work,
             Some(problem) => format!("{work}; {problem}"),
         }

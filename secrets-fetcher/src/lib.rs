@@ -13,6 +13,9 @@
 //! | [`settle`] | from what a round brought to a set and an answer |
 //! | [`sets`] | edge: sets are laid down whole, and removed |
 //! | [`cache`] | what is sealed on the disk for a boot while a vault is out of reach |
+//! | [`machine`] | what the machine itself needs: credentials of registries and of systemd units |
+//! | [`held_files`] | edge: their files, each replaced when it rotates |
+//! | [`unit_socket`] | edge: where systemd fetches a unit's credentials |
 //! | [`source`], [`value`] | what a vault is, and what it gives |
 //! | [`azure`] | edge: Key Vault, with Microsoft's client; [`door`]: the HTTP client under it; [`explain`]: pure: what its errors mean |
 //! | [`directory`] | edge: a directory with a file for each secret |
@@ -28,12 +31,15 @@ pub mod door;
 pub mod environment;
 pub mod explain;
 pub mod fetcher;
+pub mod held_files;
 pub mod hygiene;
+pub mod machine;
 pub mod plan;
 pub mod round;
 pub mod schedule;
 pub mod sets;
 pub mod settle;
 pub mod source;
+pub mod unit_socket;
 pub mod value;
 pub mod wanted;

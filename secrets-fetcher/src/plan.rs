@@ -122,31 +122,51 @@ fn patterns(vault: &Vault) -> String {
 pub struct Round {
     /// Whom it is for.
     pub needs: BTreeSet<NeedKey>,
+    /// What the machine itself needs, by vault: asked before all else.
+    pub first: BTreeMap<String, BTreeSet<SecretReference>>,
     /// What is fetched.
     pub secrets: BTreeMap<String, BTreeSet<SecretReference>>,
 }
 
 impl Round {
+    /// Everyone it asks.
+    pub fn vaults(&self) -> BTreeSet<&String> {
+        self.first.keys().chain(self.secrets.keys()).collect()
+    }
+
     fn join(&mut self, other: Self) {
         self.needs.extend(other.needs);
+        for (vault, secrets) in other.first {
+            self.first.entry(vault).or_default().extend(secrets);
+        }
         for (vault, secrets) in other.secrets {
             self.secrets.entry(vault).or_default().extend(secrets);
         }
     }
 }
 
-/// The rounds for these needs: those that share a vault are asked for together, so that a vault that hangs keeps up nobody else.
-pub fn rounds(due: impl IntoIterator<Item = (NeedKey, BTreeSet<SecretReference>)>) -> Vec<Round> {
-    let mut rounds: Vec<Round> = Vec::new();
-    for (key, references) in due {
-        let mut round = Round { needs: [key].into(), secrets: BTreeMap::new() };
+/// The rounds for what the machine itself needs and for these needs: those that share a vault are asked for together, so that a vault
+/// that hangs keeps up nobody else.
+pub fn rounds(
+    first: impl IntoIterator<Item = SecretReference>,
+    due: impl IntoIterator<Item = (NeedKey, BTreeSet<SecretReference>)>,
+) -> Vec<Round> {
+    let of_machine = first.into_iter().map(|reference| {
+        let first = [(reference.vault.clone(), [reference].into())].into();
+        Round { first, ..Round::default() }
+    });
+    let of_needs = due.into_iter().map(|(key, references)| {
+        let mut round = Round { needs: [key].into(), ..Round::default() };
         for reference in references {
             round.secrets.entry(reference.vault.clone()).or_default().insert(reference);
         }
-        let (shared, apart) =
-            rounds.into_iter().partition(|other| other.secrets.keys().any(|vault| round.secrets.contains_key(vault)));
+        round
+    });
+    let mut rounds: Vec<Round> = Vec::new();
+    for mut round in of_machine.chain(of_needs) {
+        let (shared, apart): (Vec<Round>, Vec<Round>) =
+            rounds.into_iter().partition(|other| !other.vaults().is_disjoint(&round.vaults()));
         rounds = apart;
-        let shared: Vec<Round> = shared;
         for other in shared {
             round.join(other);
         }

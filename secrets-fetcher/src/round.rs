@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use landfall_core::secrets::SecretReference;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, timeout_at};
 
 use crate::plan::Round;
@@ -27,15 +28,30 @@ pub struct Answers {
     pub round: Round,
     /// Each secret, or why it was not given.
     pub secrets: Given,
-    /// Each vault: none, or for how long it is left alone.
-    pub vaults: BTreeMap<String, Option<Pause>>,
+    /// Each vault: none, or that it is left alone.
+    pub vaults: BTreeMap<String, Option<Closed>>,
 }
 
-/// Asks. It ends within [`ROUND`].
-pub async fn ask(round: Round, sources: BTreeMap<String, Arc<dyn Source>>) -> Answers {
-    let asked = round.secrets.iter().filter_map(|(vault, secrets)| {
-        let source = Arc::clone(sources.get(vault)?);
-        Some(async move { (vault.clone(), ask_vault(&*source, secrets).await) })
+/// A vault that failed as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// For how long it is left alone.
+    pub pause: Pause,
+    /// Why.
+    pub error: FetchError,
+}
+
+/// Asks. It ends within [`ROUND`]. What the machine itself needs is asked first, and given to `early` as soon as a vault gave all of it:
+/// an image cannot be pulled before, and nobody waits for a secret of an app that hangs.
+pub async fn ask(round: Round, sources: BTreeMap<String, Arc<dyn Source>>, early: UnboundedSender<Given>) -> Answers {
+    let none = BTreeSet::new();
+    let of = |part: &'_ BTreeMap<String, BTreeSet<SecretReference>>, vault| -> Vec<SecretReference> {
+        part.get(vault).unwrap_or(&none).iter().cloned().collect()
+    };
+    let asked = round.vaults().into_iter().filter_map(|vault| {
+        let (source, early) = (Arc::clone(sources.get(vault)?), early.clone());
+        let (first, secrets) = (of(&round.first, vault), of(&round.secrets, vault));
+        Some(async move { (vault.clone(), ask_vault(&*source, first, secrets, &early).await) })
     });
     let mut answers = Answers { secrets: BTreeMap::new(), vaults: BTreeMap::new(), round: Round::default() };
     for (vault, (secrets, pause)) in join_all(asked).await {
@@ -46,7 +62,12 @@ pub async fn ask(round: Round, sources: BTreeMap<String, Arc<dyn Source>>) -> An
     answers
 }
 
-async fn ask_vault(source: &dyn Source, secrets: &BTreeSet<SecretReference>) -> (Given, Option<Pause>) {
+async fn ask_vault(
+    source: &dyn Source,
+    first: Vec<SecretReference>,
+    secrets: Vec<SecretReference>,
+    early: &UnboundedSender<Given>,
+) -> (Given, Option<Closed>) {
     let deadline = Instant::now() + ROUND;
     // What the first failure of the vault as a whole was.
     let closed: &OnceLock<FetchError> = &OnceLock::new();
@@ -66,13 +87,17 @@ async fn ask_vault(source: &dyn Source, secrets: &BTreeSet<SecretReference>) -> 
         (reference, fetched)
     };
     // Owned: a stream of borrowed items cannot be sent to another thread.
-    let secrets: Vec<SecretReference> = secrets.iter().cloned().collect();
+    if !first.is_empty() {
+        let given: Given = stream::iter(first.into_iter().map(one)).buffer_unordered(AT_ONCE).collect().await;
+        // Nobody listens where the settings changed meanwhile: then it was asked for in vain.
+        let _ = early.send(given);
+    }
     let given: Given = stream::iter(secrets.into_iter().map(one)).buffer_unordered(AT_ONCE).collect().await;
-    let pause = closed.get().and_then(|error| match error.scope {
-        Scope::Vault(pause) => Some(pause),
+    let closed = closed.get().and_then(|error| match error.scope {
+        Scope::Vault(pause) => Some(Closed { pause, error: error.clone() }),
         Scope::Secret => None,
     });
-    (given, pause)
+    (given, closed)
 }
 
 fn too_slow() -> FetchError {
@@ -83,6 +108,8 @@ fn too_slow() -> FetchError {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+
+    use tokio::sync::mpsc;
 
     use super::*;
     use crate::source::{Fetched, Fetching};
@@ -122,10 +149,29 @@ mod tests {
     async fn asked(names: &[&str]) -> (Arc<Fake>, Answers) {
         let fake = Arc::new(Fake::default());
         let secrets = names.iter().map(|name| name.parse().unwrap()).collect();
-        let round = Round { needs: BTreeSet::new(), secrets: [("default".to_owned(), secrets)].into() };
+        let round = Round { secrets: [("default".to_owned(), secrets)].into(), ..Round::default() };
         let source: Arc<dyn Source> = Arc::clone(&fake) as Arc<dyn Source>;
-        let answers = ask(round, [("default".to_owned(), source)].into()).await;
+        let (early, _) = mpsc::unbounded_channel();
+        let answers = ask(round, [("default".to_owned(), source)].into(), early).await;
         (fake, answers)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_machine_needs_is_asked_first_and_given_before_the_rest() {
+        let fake = Arc::new(Fake::default());
+        let source: Arc<dyn Source> = Arc::clone(&fake) as Arc<dyn Source>;
+        let set = |names: &[&str]| -> BTreeMap<String, BTreeSet<SecretReference>> {
+            [("default".to_owned(), names.iter().map(|name| name.parse().unwrap()).collect())].into()
+        };
+        let round = Round { first: set(&["pull", "token"]), secrets: set(&["a", "slow"]), ..Round::default() };
+        let (sender, mut early) = mpsc::unbounded_channel();
+        let started = Instant::now();
+        let asked = tokio::spawn(ask(round, [("default".to_owned(), source)].into(), sender));
+        let first = early.recv().await.unwrap();
+        assert_eq!(started.elapsed(), Duration::from_secs(1), "it waits for nothing else");
+        assert_eq!((first.len(), first.values().filter(|given| given.is_ok()).count()), (2, 2));
+        asked.await.unwrap();
+        assert_eq!(*fake.asked.lock().unwrap(), ["pull@", "token@", "a@", "slow@"]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -134,14 +180,14 @@ mod tests {
         assert_eq!(fake.asked.lock().unwrap().len(), 7);
         assert_eq!(fake.at_once.lock().unwrap().1, AT_ONCE);
         let good = answers.secrets.values().filter(|given| given.is_ok()).count();
-        assert_eq!((good, answers.vaults["default"]), (6, None));
+        assert_eq!((good, &answers.vaults["default"]), (6, &None));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_vault_that_is_down_is_not_asked_for_the_rest() {
         let (fake, answers) = asked(&["a", "b", "c", "down", "e", "f", "g", "h", "i"]).await;
         assert_eq!(fake.asked.lock().unwrap().len(), AT_ONCE, "nobody after those that were on their way");
-        assert_eq!(answers.vaults["default"], Some(Pause::Refresh));
+        assert_eq!(answers.vaults["default"].as_ref().map(|closed| closed.pause), Some(Pause::Refresh));
         let told = answers.secrets[&"i".parse::<SecretReference>().unwrap()].as_ref().unwrap_err();
         assert_eq!(told.problem, "it is down");
     }
@@ -152,6 +198,6 @@ mod tests {
         let (_, answers) = asked(&["a", "slow"]).await;
         assert_eq!(started.elapsed(), ROUND);
         assert!(answers.secrets[&"a".parse::<SecretReference>().unwrap()].is_ok());
-        assert_eq!(answers.vaults["default"], Some(Pause::BackOff));
+        assert_eq!(answers.vaults["default"].as_ref().map(|closed| closed.pause), Some(Pause::BackOff));
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use landfall_core::backoff::Backoff;
+use landfall_core::backoff::{Backoff, jittered, share};
 use tokio::time::Instant;
 
 use crate::source::Pause;
@@ -77,16 +77,6 @@ pub fn when<'a>(
         Eagerness::Refresh => clocks.iter().map(|clock| clock.next).min().map(|next| next.max(open)),
         Eagerness::Never => None,
     }
-}
-
-/// `interval` and up to a tenth more or less: machines that booted together do not ask together.
-fn jittered(interval: Duration, chance: u64) -> Duration {
-    interval.mul_f64(0.9 + 0.2 * share(chance))
-}
-
-/// A number from 0 to 1, in thousandths.
-fn share(chance: u64) -> f64 {
-    f64::from(u32::try_from(chance % 1001).unwrap_or(0)) / 1000.0
 }
 
 #[cfg(test)]

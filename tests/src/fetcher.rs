@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use landfall_core::contract::{self, FORMAT, Read, WantedFile};
 use landfall_core::ids::{AppName, sha256_hex};
 use landfall_core::layout::{CACHE_KEY, Layout};
+use landfall_core::machine_secrets::MachineSecretsFile;
 use landfall_core::secrets::{NeedAnswer, NeededFile, SecretNeed, SecretsFile};
 use landfall_core::{publish, secrets_mount};
 use nix::mount::{MntFlags, umount2};
@@ -33,7 +34,7 @@ pub struct Fetcher {
     pub sandbox: Sandbox,
     /// How much it logs.
     pub level: &'static str,
-    memory: Memory,
+    memory: [Memory; 2],
     root: TempDir,
     layout: Layout,
 }
@@ -46,6 +47,13 @@ impl Memory {
     /// Mounts memory for secrets there.
     pub fn mount(path: &Path) -> Result<Self> {
         secrets_mount::mount(path)
+            .with_context(|| format!("cannot mount `{}`; next: run it as root", path.display()))?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// As [`Self::mount()`], for what a group may read.
+    pub fn mount_shared(path: &Path) -> Result<Self> {
+        secrets_mount::mount_for(path, secrets_mount::SHARED)
             .with_context(|| format!("cannot mount `{}`; next: run it as root", path.display()))?;
         Ok(Self(path.to_owned()))
     }
@@ -64,7 +72,7 @@ impl Fetcher {
         let root = tempfile::tempdir()?;
         let layout = Layout::new(root.path());
         publish::write(&layout.config_file(), settings.as_bytes(), 0o644)?;
-        let memory = Memory::mount(&layout.secrets())?;
+        let memory = [Memory::mount(&layout.secrets())?, Memory::mount_shared(&layout.registry_credentials())?];
         let directory = root.path().join("sandbox");
         fs::create_dir(&directory)?;
         let sandbox = Sandbox::start_in_namespace(&directory, vaults)?;
@@ -143,9 +151,11 @@ impl Fetcher {
     /// Empties the memory, as a boot does. It does not run meanwhile.
     pub fn boot(&self) -> Result<()> {
         ensure!(self.process.is_none(), "it runs; next: kill it");
-        for entry in fs::read_dir(&self.memory.0)? {
-            let path = entry?.path();
-            if path.is_dir() { fs::remove_dir_all(&path)? } else { fs::remove_file(&path)? }
+        for memory in &self.memory {
+            for entry in fs::read_dir(&memory.0)? {
+                let path = entry?.path();
+                if path.is_dir() { fs::remove_dir_all(&path)? } else { fs::remove_file(&path)? }
+            }
         }
         match fs::remove_dir_all(self.layout.secrets_index_dir()) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -169,6 +179,14 @@ impl Fetcher {
         match contract::read(&self.layout.secrets_index(&app.parse()?)) {
             Read::Found(file) => Ok(file),
             other => bail!("no index of `{app}`: {other:?}"),
+        }
+    }
+
+    /// What it has of what the machine itself needs.
+    pub fn machine(&self) -> Result<MachineSecretsFile> {
+        match contract::read(&self.layout.machine_secrets_index()) {
+            Read::Found(file) => Ok(file),
+            other => bail!("no index of the machine: {other:?}"),
         }
     }
 

@@ -22,6 +22,7 @@
 //! | [`sandbox`] | Azure Key Vault and IMDS as they behave, told what to hold and what to break |
 //! | [`secrets_memory`] | the memory that secrets lie in |
 //! | [`fetcher`] | a secrets-fetcher beside such a sandbox, for a test that plays the agent |
+//! | [`unit_client`] | asks for a credential of a unit as systemd does |
 //! | [`tour`], [`docker_restart`] | what `make try` shows |
 //! | [`mod@bench`] | the numbers of `make bench` |
 //! | [`suite`] | one test: its VM, its report on failure |
@@ -51,6 +52,7 @@ pub mod secrets_memory;
 pub mod suite;
 pub mod tour;
 pub mod tracer;
+pub mod unit_client;
 pub mod vm;
 pub mod wait;
 pub mod workflow;

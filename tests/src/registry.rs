@@ -26,8 +26,11 @@ pub struct Registry {
     process: Option<Process>,
 }
 
-/// User `bot`, password `p-a_ss:word`, hashed by bcrypt: what breaks naive splitting.
-const HTPASSWD: &str = "bot:$2b$05$abcdefghijklmnopqrstuunfjebUerHFCZ.E/iPeW0n.jLcqfwH0W\n";
+/// Passwords of user `bot` and their bcrypt hashes; the first is what breaks naive splitting.
+const PASSWORDS: [(&str, &str); 2] = [
+    ("p-a_ss:word", "$2b$05$abcdefghijklmnopqrstuunfjebUerHFCZ.E/iPeW0n.jLcqfwH0W"),
+    ("s3cond-Word_", "$2b$05$abcdefghijklmnopqrstuuC0gdip6s.pHHOac4HJhrETrZEJIB7/a"),
+];
 
 impl Registry {
     /// Starts one with its configuration, data and log below `directory`.
@@ -47,9 +50,11 @@ impl Registry {
             "storage": { "filesystem": { "rootdirectory": self.directory.join("registry") }, "delete": { "enabled": true } },
             "http": { "addr": self.address },
         });
-        if self.credential.is_some() {
+        if let Some(credential) = &self.credential {
             let path = self.directory.join("htpasswd");
-            std::fs::write(&path, HTPASSWD)?;
+            let known = PASSWORDS.iter().find(|(password, _)| *password == credential.password);
+            let (_, hash) = known.context("nobody knows the hash of that password")?;
+            std::fs::write(&path, format!("{}:{hash}\n", credential.username))?;
             config["auth"] = serde_json::json!({ "htpasswd": { "realm": "test", "path": path } });
         }
         Ok(std::fs::write(self.directory.join("registry.yaml"), config.to_string())?)
@@ -57,7 +62,16 @@ impl Registry {
 
     /// Serves nobody from now on but who shows this credential; we do.
     pub fn close(&mut self) -> Result<Credential> {
-        let credential = Credential { username: "bot".to_owned(), password: "p-a_ss:word".to_owned() };
+        self.close_with(PASSWORDS[0].0)
+    }
+
+    /// Another password from now on, and the one before is worth nothing.
+    pub fn rotate(&mut self) -> Result<Credential> {
+        self.close_with(PASSWORDS[1].0)
+    }
+
+    fn close_with(&mut self, password: &str) -> Result<Credential> {
+        let credential = Credential { username: "bot".to_owned(), password: password.to_owned() };
         self.credential = Some(credential.clone());
         self.write_config()?;
         self.kill()?;

@@ -14,6 +14,15 @@ pub fn mount(path: &Path) -> Result<()> {
     secrets_mount::mount(path).with_context(|| format!("cannot mount `{}`; next: run it as root", path.display()))
 }
 
+/// As [`mount()`], for credentials, which a group may read.
+pub fn mount_shared(path: &Path) -> Result<()> {
+    if is_mounted(path)? {
+        return Ok(());
+    }
+    secrets_mount::mount_for(path, secrets_mount::SHARED)
+        .with_context(|| format!("cannot mount `{}`; next: run it as root", path.display()))
+}
+
 /// All of it, where anything is mounted; what still holds it keeps its own view.
 pub fn unmount(path: &Path) -> Result<()> {
     while is_mounted(path)? {

@@ -369,8 +369,10 @@ impl Drop for Vm {
                 eprintln!("left behind: {left}");
             }
             // After the containers: they hold it.
-            if let Err(error) = secrets_memory::unmount(&self.layout().secrets()) {
-                eprintln!("left behind: {error:#}");
+            for memory in [self.layout().secrets(), self.layout().registry_credentials()] {
+                if let Err(error) = secrets_memory::unmount(&memory) {
+                    eprintln!("left behind: {error:#}");
+                }
             }
         }
     }

@@ -22,6 +22,8 @@ use landfall_tests::wait::{closely, eventually, until};
 mod cache;
 #[path = "secrets/faults.rs"]
 mod faults;
+#[path = "secrets/machine.rs"]
+mod machine;
 
 const SOON: Duration = Duration::from_secs(20);
 const ONE: &str = "vaults:\n  default: { url: 'https://one.vault.azure.net', refresh: 1s }\n";

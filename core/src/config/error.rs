@@ -71,8 +71,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("cpu", "memory"),
     ("disk", "memory"),
     ("pids", "memory"),
-    ("username", "plain_http"),
-    ("secret", "plain_http"),
     ("file", "plain_http"),
     ("ca", "plain_http"),
     ("approval", "channel"),

@@ -2,14 +2,15 @@
 //! last valid ones.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::channel::{Channel, is_loopback};
 use super::previews::{Preview, Previews};
-use super::vaults::Vault;
+use super::registries::Registry;
+use super::units::Units;
+use super::vaults::Vaults;
 use crate::ids::AppName;
 
 /// Everything that landfall.yaml and its drop-ins say.
@@ -19,7 +20,7 @@ pub struct Settings {
     pub host: Host,
     /// Where secrets are, by the name that a reference begins with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub vaults: BTreeMap<String, Vault>,
+    pub vaults: Vaults,
     /// Registries that need more than their name, by host (and port).
     pub registries: BTreeMap<String, Registry>,
     /// The apps of this machine.
@@ -27,6 +28,9 @@ pub struct Settings {
     /// Entries that make an app of each tag that matches.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub previews: BTreeMap<AppName, Previews>,
+    /// What systemd units beside us get from vaults.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub units: Units,
 }
 
 impl Settings {
@@ -61,19 +65,6 @@ impl Default for Host {
             publish_loopback_only: false,
         }
     }
-}
-
-/// How a registry is spoken to.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Registry {
-    /// Without TLS. Loopback registries are anyway: ask [`Settings::plain_http`].
-    pub plain_http: bool,
-    /// The file that says who we are to it; see [`crate::credential`].
-    #[serde(default)]
-    pub credential: Option<PathBuf>,
-    /// PEM certificates that vouch for it, in place of the public ones.
-    #[serde(default)]
-    pub ca: Option<PathBuf>,
 }
 
 /// One app.

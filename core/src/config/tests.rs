@@ -141,7 +141,12 @@ fn mistakes_have_a_place_and_a_next_step() {
         ("host: { reserve: { cpu: 0.2 } }", "1:20", "`cpu` is not supported by this version"),
         ("host: { reserve: { disk: 10% } }", "1:20", "`disk` is not supported by this version"),
         ("host: { imds_users: [] }", "1:9", "`imds_users` is not supported by this version"),
-        ("registries: { ghcr.io: { username: x } }", "1:26", "`username` is not supported by this version"),
+        ("registries: { ghcr.io: { username: \"a:b\" } }", "1:36", "expected a name without `:`"),
+        ("registries: { ghcr.io: { secret: a_b } }", "1:34", "`a_b` is not a valid secret: expected `name`"),
+        ("registries: { ghcr.io: { file: /x } }", "1:26", "`file` is not supported by this version"),
+        ("units: { cloudflared: {} }", "1:10", "as in `cloudflared.service`"),
+        ("units: { a.service: { a/b: c } }", "1:23", "`a/b` is not a valid credential"),
+        ("units: { a.service: { a: b_c } }", "1:26", "`b_c` is not a valid secret"),
         ("apps: { web: { approval: manual } }", "1:16", "`approval` is not supported by this version"),
         ("apps: { web: { rollout: {} } }", "1:16", "`rollout` is not supported by this version"),
         ("apps: { web: { drift: heal } }", "1:16", "`drift` is not supported by this version"),
@@ -177,6 +182,38 @@ fn mistakes_have_a_place_and_a_next_step() {
     }
 }
 
+const VAULT: &str = "vaults: { default: { url: \"https://kv.vault.azure.net\", allow: [stage-*] } }";
+
+/// What a person names here is no release's: `allow` says nothing of it.
+#[test]
+fn what_the_machine_itself_needs_of_vaults() {
+    let main = "registries: { \"a.b:5000\": { username: bot, secret: pull }, c.d: { credential: /e } }\n\
+                units: { tunnel.service: { TOKEN: one } }";
+    let drop_in = "units: { tunnel.service: { TOKEN: two@1, KEY: three }, ship@eu.service: { KEY: three } }";
+    let files = [("main", main), ("1-vault.yaml", VAULT), ("2-units.yaml", drop_in)];
+    let settings = load(&files).unwrap();
+    let registry = &settings.registries["a.b:5000"];
+    let path = registry.credential.as_ref().unwrap();
+    assert!(path.ends_with("run/landfall/credentials/a.b:5000"), "{}", path.display());
+    assert_eq!(registry.credential_place().as_deref(), Some("the vault, as secret `pull`"));
+    let waits = registry.read_credential("a.b:5000").unwrap_err().to_string();
+    assert!(
+        waits.starts_with("waits for the registry's credential from the vault (secret `pull` for `a.b:5000`)"),
+        "{waits}"
+    );
+    assert_eq!(settings.registries["c.d"].credential_place().as_deref(), Some("`/e`"));
+    let secrets = |unit: &str| settings.units[unit].iter().map(|(id, s)| format!("{id}={s}")).collect::<Vec<_>>();
+    assert_eq!(secrets("tunnel.service"), ["KEY=three", "TOKEN=two@1"]);
+    assert_eq!(secrets("ship@eu.service"), ["KEY=three"]);
+    let kept: Settings = serde_json::from_str(&serde_json::to_string(&settings).unwrap()).unwrap();
+    assert_eq!(kept, settings);
+    let unit = format!("{}.service", "u".repeat(70));
+    for (id, fits) in [("12345", true), ("123456", false)] {
+        let text = format!("units: {{ {unit}: {{ \"{id}\": one }} }}");
+        assert_eq!(load(&[("main", &text), ("a.yaml", VAULT)]).is_ok(), fits, "{id}");
+    }
+}
+
 #[test]
 fn a_mistake_in_a_drop_in_names_the_drop_in_and_shows_the_line() {
     let error = load(&[("main", WEB), ("50-x.yaml", "apps:\n  web: { pol: 5s }\n")]).unwrap_err();
@@ -198,6 +235,20 @@ fn what_is_missing_is_named() {
         (vec![("main", "vaults: { kv: { directory: /c, cache: on } }")], "it is on this machine already"),
         (vec![("main", "vaults: { kv: { directory: /c, cache_age: 1h } }")], "it is on this machine already"),
         (vec![("main", "previews: { web: { poll: 5s } }")], "`previews.web` has no `channel`"),
+        (vec![("main", "registries: { a.b: { secret: c } }")], "`registries.a.b` has a `secret` and no `username`"),
+        (vec![("main", "registries: { a.b: { username: c } }")], "`registries.a.b` has a `username` and no `secret`"),
+        (
+            vec![("main", "registries: { a.b: { username: c, secret: d, credential: /e } }")],
+            "has a `credential` and a `secret`: keep the one that it is",
+        ),
+        (
+            vec![("main", "registries: { a.b: { username: c, secret: kv/d } }"), ("a.yaml", VAULT)],
+            "`registries.a.b.secret` is `kv/d`, and there is no vault `kv`; add `vaults.kv`",
+        ),
+        (
+            vec![("main", "units: { a.service: { b: c } }")],
+            "`units.a.service.b` is `c`, and there is no vault `default`",
+        ),
         (
             vec![("main", "previews: { web: { channel: \"a.b/c:*\", ports_each: 2 } }")],
             "has `ports_each` and no `ports`",

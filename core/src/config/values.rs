@@ -94,7 +94,7 @@ macro_rules! checked {
     ($($name:ident($inner:ty) = $parse:expr;)*) => {$(
         #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
         #[serde(try_from = "String")]
-        struct $name($inner);
+        pub(super) struct $name(pub(super) $inner);
 
         impl TryFrom<String> for $name {
             type Error = InvalidValue;

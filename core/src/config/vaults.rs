@@ -1,5 +1,6 @@
 //! `vaults`: where secrets are, who asks for them, and which of them this machine's releases may name.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ const CACHE_AGE: Duration = Duration::from_hours(30 * 24);
 const CACHE_AGE_LEAST: Duration = Duration::from_secs(1);
 /// A value that no vault has confirmed for longer is not to be trusted.
 const CACHE_AGE_MOST: Duration = Duration::from_hours(90 * 24);
+
+/// `vaults`, by the name that a reference begins with.
+pub type Vaults = BTreeMap<String, Vault>;
 
 /// One vault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,9 +10,11 @@ use serde::Deserialize;
 use super::channel::{Channel, is_registry};
 use super::error::{ConfigError, explain};
 use super::previews::{PortRange, PreviewCaps, Previews, TagPattern};
-use super::settings::{App, Host, Registry, Settings, Source};
+use super::registries::WrittenRegistry;
+use super::settings::{App, Host, Settings, Source};
+use super::units::{self, WrittenUnits};
 use super::values::{InvalidValue, checked, parse_duration, parse_size};
-use super::vaults::WrittenVault;
+use super::vaults::{Vaults, WrittenVault};
 use crate::ids::AppName;
 use crate::secrets::is_vault_name;
 
@@ -39,6 +41,7 @@ pub struct Config {
     registries: Option<BTreeMap<RegistryHost, WrittenRegistry>>,
     apps: Option<BTreeMap<AppName, WrittenApp>>,
     previews: Option<BTreeMap<AppName, WrittenPreviews>>,
+    units: Option<WrittenUnits>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -61,14 +64,6 @@ struct Reserve {
 #[serde(deny_unknown_fields)]
 struct DefaultCaps {
     memory: Option<Size>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenRegistry {
-    plain_http: Option<bool>,
-    credential: Option<AbsoluteFile>,
-    ca: Option<AbsoluteFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -118,6 +113,7 @@ impl Config {
         });
         merge_with(&mut self.apps, over.apps, |under, over| merge_maps(under, over, WrittenApp::merge));
         merge_with(&mut self.previews, over.previews, |under, over| merge_maps(under, over, WrittenPreviews::merge));
+        merge_with(&mut self.units, over.units, |under, over| merge_maps(under, over, Extend::extend));
     }
 
     /// Adds the defaults. The error says what is missing.
@@ -144,7 +140,12 @@ impl Config {
         let previews = previews.collect::<Result<_, String>>()?;
         let vaults = self.vaults.unwrap_or_default().into_iter();
         let vaults = vaults.map(|(name, vault)| vault.settle(&name.0).map(|vault| (name.0, vault)));
-        let vaults = vaults.collect::<Result<_, String>>()?;
+        let vaults = vaults.collect::<Result<Vaults, String>>()?;
+        let registries = self.registries.unwrap_or_default().into_iter();
+        let registries =
+            registries.map(|(host, registry)| registry.settle(&host.0, &vaults).map(|registry| (host.0, registry)));
+        let registries = registries.collect::<Result<_, String>>()?;
+        let units = units::settle(self.units.unwrap_or_default(), &vaults)?;
         Ok(Settings {
             host: Host {
                 reserve_memory: host.reserve.and_then(|r| r.memory).map_or(defaults.reserve_memory, |s| s.0),
@@ -154,14 +155,10 @@ impl Config {
                 publish_loopback_only: matches!(host.publish, Some(Publish::Loopback)),
             },
             vaults,
-            registries: self
-                .registries
-                .unwrap_or_default()
-                .into_iter()
-                .map(|(host, registry)| (host.0, registry.settle()))
-                .collect(),
+            registries,
             apps,
             previews,
+            units,
         })
     }
 }
@@ -173,22 +170,6 @@ impl WrittenHost {
         merge_with(&mut self.default_caps, over.default_caps, |under, over| replace(&mut under.memory, over.memory));
         replace(&mut self.allow_binds, over.allow_binds);
         replace(&mut self.publish, over.publish);
-    }
-}
-
-impl WrittenRegistry {
-    fn merge(&mut self, over: Self) {
-        replace(&mut self.plain_http, over.plain_http);
-        replace(&mut self.credential, over.credential);
-        replace(&mut self.ca, over.ca);
-    }
-
-    fn settle(self) -> Registry {
-        Registry {
-            plain_http: self.plain_http.unwrap_or(false),
-            credential: self.credential.map(|file| file.0.into()),
-            ca: self.ca.map(|file| file.0.into()),
-        }
     }
 }
 

@@ -79,6 +79,8 @@ events! {
     SECRETS_BACK = "490a2d74536df85a6553553d3286e20d", "secrets-back";
     /// The vault of secrets that a service needs is out of reach: what was sealed is used, and the entry says of when it is.
     SECRETS_FROM_CACHE = "92720920f3714788921590ae7ecae85c", "secrets-from-cache";
+    /// A systemd unit, or somebody in its name, asked for a credential and got none; the entry says why.
+    CREDENTIAL_REFUSED = "148bbb310f3149cf96da33efbf90365e", "credential-refused";
 }
 
 /// The name of an event, for readers without a catalog.

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use landfall_core::backoff::Backoff;
-use landfall_core::config::Settings;
+use landfall_core::config::{Registry, Settings};
 use landfall_core::credential::Credential;
 use tokio::time::Instant;
 
@@ -30,8 +30,8 @@ impl Accesses {
     pub(super) fn of(&self, registry: &str, settings: &Settings) -> Arc<Access> {
         let mut accesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
-            let path = settings.registries.get(registry).and_then(|r| r.credential.clone());
-            Arc::new(Access { registry: registry.to_owned(), path, state: Mutex::default() })
+            let settings = settings.registries.get(registry).cloned().unwrap_or_default();
+            Arc::new(Access { registry: registry.to_owned(), settings, state: Mutex::default() })
         };
         Arc::clone(accesses.entry(registry.to_owned()).or_insert_with(make))
     }
@@ -48,7 +48,7 @@ impl Accesses {
 #[derive(Debug)]
 pub(super) struct Access {
     registry: String,
-    path: Option<PathBuf>,
+    settings: Registry,
     state: Mutex<State>,
 }
 
@@ -144,7 +144,7 @@ impl Access {
     /// The credential was refused, or that there is none: says why, for people. It is not shown again for a while.
     pub(super) fn refused(&self, status: u16) -> String {
         let why = self.why_refused(status);
-        if self.path.is_some() {
+        if self.settings.credential.is_some() {
             let mut state = self.state();
             let times = state.refused.as_ref().map_or(0, |refused| refused.times) + 1;
             state.tokens.clear();
@@ -155,14 +155,13 @@ impl Access {
 
     /// The credential as its file has it now.
     pub(super) fn credential(&self) -> Result<Option<Credential>, String> {
-        let Some(path) = &self.path else { return Ok(None) };
-        Credential::read(path, &self.registry).map(Some).map_err(|error| chain(&error))
+        self.settings.read_credential(&self.registry).map_err(|error| chain(&error))
     }
 
     /// Why a repository stays closed to the credential, or without one.
     pub(super) fn why_refused(&self, status: u16) -> String {
         let registry = &self.registry;
-        let Some(path) = &self.path else {
+        let Some(place) = self.settings.credential_place() else {
             return format!(
                 "no credential is set: write `user:password` into a file and name it as `registries.{registry}.credential` in \
                  landfall.yaml, or make the repository public"
@@ -180,8 +179,8 @@ impl Access {
             (_, None, Some(at)) => format!("is not accepted any more, it was last at {at:.0}"),
             (_, None, None) => "is not accepted".to_owned(),
         };
-        let path = path.display();
-        format!("the credential of user `{user}` in `{path}` {what}: put a good one there, it is tried at once")
+        let when = if self.settings.secret.is_some() { "when it is fetched" } else { "at once" };
+        format!("the credential of user `{user}` in {place} {what}: put a good one there, it is tried {when}")
     }
 
     fn has_news(&self) -> bool {
@@ -191,7 +190,7 @@ impl Access {
 
     /// Forgets what came of a credential that is not the one in the file.
     fn renew(&self) {
-        let stamp = self.path.as_deref().map(stamp);
+        let stamp = self.settings.credential.as_deref().map(stamp);
         let mut state = self.state();
         if state.stamp.replace(stamp.flatten()).is_some_and(|before| before != stamp.flatten()) {
             (state.refused, state.accepted_at, state.news) = (None, None, true);
@@ -218,14 +217,17 @@ fn scope_of(named: Option<&str>, repository: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn bearer(scope: Option<&str>) -> Challenge {
         Challenge::Bearer { realm: "https://t".into(), service: None, scope: scope.map(str::to_owned) }
     }
 
-    fn access(path: Option<PathBuf>) -> Access {
-        Access { registry: "r.example".into(), path, state: Mutex::default() }
+    fn access(credential: Option<PathBuf>) -> Access {
+        let settings = Registry { credential, ..Registry::default() };
+        Access { registry: "r.example".into(), settings, state: Mutex::default() }
     }
 
     #[test]

@@ -89,8 +89,17 @@ fn needs_that_share_a_vault_are_one_round() {
         };
         rounds.into_iter().map(one).collect()
     };
-    assert_eq!(show(rounds([due(1, &["a", "b"]), due(2, &["a"]), due(3, &["kv/a"])])), ["1 2: a b", "3: kv/a"]);
+    assert_eq!(show(rounds([], [due(1, &["a", "b"]), due(2, &["a"]), due(3, &["kv/a"])])), ["1 2: a b", "3: kv/a"]);
     // The last brings the two before it together.
-    assert_eq!(show(rounds([due(1, &["a"]), due(2, &["kv/a"]), due(3, &["a@1", "kv/b"])])), ["1 2 3: a a@1 kv/a kv/b"]);
-    assert_eq!(rounds([]), []);
+    assert_eq!(
+        show(rounds([], [due(1, &["a"]), due(2, &["kv/a"]), due(3, &["a@1", "kv/b"])])),
+        ["1 2 3: a a@1 kv/a kv/b"]
+    );
+    assert_eq!(rounds([], []), []);
+    // What the machine itself needs is of the round of its vault, and of one of its own where nobody else asks.
+    let first = ["pull", "kv/token"].map(|reference| reference.parse().unwrap());
+    let found = rounds(first, [due(1, &["a"])]);
+    let vaults: Vec<_> =
+        found.iter().map(|round| (round.vaults().len(), round.first.len(), round.needs.len())).collect();
+    assert_eq!(vaults, [(1, 1, 0), (1, 1, 1)]);
 }

@@ -17,9 +17,18 @@ impl Vm {
         self.write_settings(&json!({ "apps": apps, "vaults": vaults }).to_string())
     }
 
+    /// Writes landfall.yaml with a vault, and the registry's credential in it as this user's secret.
+    pub fn configure_registry_secret(&self, vault_url: &str, username: &str, secret: &str) -> Result<()> {
+        let apps = json!({ self.app.as_str(): self.app_settings() });
+        let vaults = json!({ "default": { "url": vault_url, "refresh": "1s" } });
+        let registries = json!({ self.registry.address(): { "username": username, "secret": secret } });
+        self.write_settings(&json!({ "apps": apps, "vaults": vaults, "registries": registries }).to_string())
+    }
+
     /// A vault beside it, with the memory for secrets mounted before, so that both sides see it.
     pub fn sandbox(&self, vault: &str) -> Result<Sandbox> {
         secrets_memory::mount(&self.layout().secrets())?;
+        secrets_memory::mount_shared(&self.layout().registry_credentials())?;
         Sandbox::start_in_namespace_for(&self.directory, &[vault], self.lifetime)
     }
 
