@@ -75,6 +75,7 @@ pub async fn run(layout: Layout) -> Result<()> {
         changed: Notify::new(),
         ended: Notify::new(),
         needs: RefCell::default(),
+        first_live: RefCell::default(),
         secrets_changed: Notify::new(),
         mailboxes: RefCell::new(BTreeMap::new()),
     });

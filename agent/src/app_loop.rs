@@ -3,6 +3,7 @@
 //! a deadline; preflight runs beside the loop, so that supervision never stops for a slow pull.
 
 mod mail;
+mod rotations;
 mod starts;
 
 use std::rc::Rc;
@@ -31,7 +32,7 @@ use crate::runtime::Runtime;
 use crate::shared::{AppView, AskedStart, Mail, Shared};
 use crate::startups;
 use crate::state::{AppState, Phase};
-use crate::{create, damage, live_files, preparation, report, secret_sets};
+use crate::{create, damage, live_files, live_secrets, preparation, report, secret_sets};
 
 /// Between looks at an Engine that does not answer, and between calls of a Compose that fails.
 const AGAIN: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
@@ -138,11 +139,7 @@ impl AppLoop {
             self.hold_damaged(held).await?;
             self.damage = None;
         }
-        self.runtime.secrets_seen(secret_sets::present(
-            &self.shared,
-            &self.app,
-            &live_files::deployments_in_use(&self.state),
-        ));
+        self.runtime.secrets_seen(secret_sets::present(&self.shared, &self.app, &self.state));
         self.runtime.note(&seen, self.gap, self.state.current().map(|g| &g.deployment), now());
         for news in self.outages.look(&self.state, &seen, &self.runtime, self.gap, now()) {
             self.chronicle.news(self.state.live.as_ref().map(|g| &g.deployment), news)?;
@@ -169,6 +166,9 @@ impl AppLoop {
             if let Some(container) = seen.containers.get(&id) {
                 self.probers.weigh(id, container.started_at);
             }
+        }
+        if let Some(pause) = self.rotate(&seen).await? {
+            return Ok(pause);
         }
         let decision = {
             let cores = self.shared.machine.borrow().cpus;
@@ -210,6 +210,7 @@ impl AppLoop {
                     self.learning.keep(&self.app);
                 }
                 self.show(why);
+                let until = until.into_iter().chain(live_secrets::wakes_at(&self.state)).min();
                 let wait = until.map_or(IDLE, |at| Duration::from_millis(u64::try_from(at - now()).unwrap_or(0)));
                 let again = self
                     .newest

@@ -2,6 +2,7 @@
 //! Every call has a deadline, so that a hung daemon is a state and not a hang.
 
 mod remains;
+mod signals;
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -171,6 +171,9 @@ fn mounts(service: &Ready<'_>, canonical: &Canonical, volumes: &mut Volumes<'_>)
                 let set = volumes.context.layout.secret_set(volumes.app, service.name, set);
                 bind(mount, &set.join(name))
             }
+            Source::LiveSecrets(directory) => {
+                bind(mount, &volumes.context.layout.live_secrets(volumes.app, service.name, directory))
+            }
             Source::Volume { key, nocopy, subpath } => {
                 volumes.declared(key, canonical.volumes.get(key));
                 let mut options = json!({"nocopy": nocopy});

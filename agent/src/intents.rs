@@ -73,6 +73,7 @@ pub fn obey(app: &AppName, state: &AppState, intent: &Intent, now: Millis) -> Re
 pub fn operator_retry(state: &AppState) -> AppState {
     let mut next = state.clone();
     next.quarantine.clear();
+    next.live_secrets.values_mut().for_each(|live| live.refused = None);
     if let Phase::Held { ends_when_well: false, way_back, .. } = &state.phase {
         if let Some(from) = way_back {
             outcome::let_go(&mut next, from, &[state.live.as_ref()]);

@@ -1,6 +1,8 @@
 //! Files that follow from what an app remembers: `wanted`, which says what the watcher must keep, and
 //! `current/compose.yaml`, which starts what is live without us. Nothing is read back from them.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result, bail};
 use landfall_core::contract::{self, Read, WantedFile};
 use landfall_core::ids::{AppName, ReleaseId, sha256_hex};
@@ -52,8 +54,12 @@ pub fn write_wanted(shared: &Shared, app: &AppName, state: &AppState, newest: &R
     let mut in_use = deployments_in_use(state);
     in_use.extend(newest.candidate().map(|candidate| &candidate.deployment));
     let (needs, asked) = (shared.needs.borrow(), old.as_ref().map_or(&[][..], |old| &old.secrets));
-    let secrets = secret_sets::wanted(needs.get(app).map(Vec::as_slice), &in_use, asked);
-    if old.as_ref().is_some_and(|old| old.releases == releases && old.tags == tags && old.secrets == secrets) {
+    let first = shared.first_live.borrow();
+    let chosen = first.get(app).into_iter().flat_map(BTreeMap::values);
+    let (secrets, live) = secret_sets::wanted(needs.get(app).map(Vec::as_slice), state, &in_use, chosen, asked);
+    let same =
+        |old: &WantedFile| old.releases == releases && old.tags == tags && old.secrets == secrets && old.live == live;
+    if old.as_ref().is_some_and(same) {
         return Ok(());
     }
     let poll = old.as_ref().map_or(0, |old| old.poll);
@@ -66,6 +72,7 @@ pub fn write_wanted(shared: &Shared, app: &AppName, state: &AppState, newest: &R
             poll,
             tags,
             secrets,
+            live,
             request: String::new(),
         },
     )
@@ -85,6 +92,7 @@ pub fn raise_poll(shared: &Shared, app: &AppName) -> Result<()> {
                 poll: 1,
                 tags: Tags::new(),
                 secrets: Vec::new(),
+                live: BTreeMap::new(),
                 request: String::new(),
             },
         ),

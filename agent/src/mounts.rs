@@ -6,14 +6,15 @@ use std::path::{Component, Path};
 
 use landfall_core::config::Host;
 use landfall_core::ids::Digest;
+use landfall_core::secrets::SecretNeed;
 use serde::Serialize;
 
 use crate::model::{BindOptions, Config, ConfigUse, Mount, Service};
 use crate::project_files::{Found, ProjectFiles, content_dir, directory_id};
 use crate::reading::Reading;
 use crate::refusal::{Problem, Rule};
-use crate::secret_needs;
 use crate::spec::ServiceSecrets;
+use crate::{on_rotate, secret_needs};
 
 /// Sockets that make whoever holds them root: a directory above them in `allow_binds` does not allow them.
 const SOCKETS: &[&str] = &["docker.sock", "containerd.sock", "podman.sock", "crio.sock"];
@@ -57,6 +58,8 @@ pub enum Source {
         /// The file.
         name: String,
     },
+    /// The service's live directory of secrets, whole: a rotation is no other container.
+    LiveSecrets(String),
     /// landfall-exec, as it is on this machine.
     Program,
     /// Memory.
@@ -101,6 +104,8 @@ pub struct Surroundings<'a> {
     pub vars: &'a std::collections::BTreeMap<String, String>,
     /// The sets of secrets that there are, by service.
     pub secret_sets: &'a std::collections::BTreeMap<String, ServiceSecrets>,
+    /// What services need of vaults.
+    pub needs: &'a [SecretNeed],
 }
 
 /// Resolves all mounts of a service.
@@ -127,7 +132,12 @@ pub fn resolve(name: &str, service: &Service, around: Surroundings<'_>, problems
         }
     }
     let set = around.secret_sets.get(name).map_or(secret_needs::NO_SET, |secrets| &secrets.set);
-    for secret in &service.secrets {
+    let live = around.needs.iter().find(|need| need.service == name).and_then(|need| need.live.clone());
+    if let Some(directory) = &live {
+        let source = Source::LiveSecrets(directory.clone());
+        mounts.mounts.push(MountSpec { target: on_rotate::DIRECTORY.to_owned(), source, read_only: true });
+    }
+    for secret in service.secrets.iter().filter(|_| live.is_none()) {
         let (set, file) = (set.to_owned(), secret.source.0.clone());
         let target = secret_needs::target(secret);
         mounts.mounts.push(MountSpec { target, source: Source::Secret { set, name: file }, read_only: true });

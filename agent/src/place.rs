@@ -45,7 +45,7 @@ pub(crate) fn take_over(view: &View<'_>, turn: Turn<'_>, container: &Container) 
             return Some(Look::waits(None, format!("waits for `{by}`")));
         }
         if let Some(secrets) = &spec.secrets
-            && !view.runtime.has_secrets(&secrets.set)
+            && !view.runtime.has_secrets(secrets.mounted())
         {
             return Some(Look::waits(None, "waits for its secrets"));
         }

@@ -168,7 +168,7 @@ async fn examine(
         }
     };
     let (images, secret_sets) = try_join(try_join_all(fetches), secrets).await?;
-    also.secrets = Some(secret_sets.values().map(|secrets| secrets.set.clone()).collect());
+    also.secrets = Some(secret_sets::rolled_out(secret_sets.values()));
     let images: BTreeMap<String, ImageFacts> = images.into_iter().collect();
     // What is promised to this release must be seen by the next.
     let _turn = shared.admission.lock().await;

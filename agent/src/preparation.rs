@@ -12,6 +12,7 @@ use crate::outcome;
 use crate::runtime::Runtime;
 use crate::spec::Deployment;
 use crate::state::{AppState, Creation, Generation, Phase};
+use crate::{live_files, live_secrets};
 
 /// The spec of a container that was there before us.
 pub const ADOPTED: &str = "adopted";
@@ -55,6 +56,7 @@ pub(crate) fn begin(state: &AppState, seen: &Observed, candidate: &Candidate) ->
     let phase = Phase::Preparing { target: target.clone(), creation, attempt: candidate.attempt.clone(), probation };
     let mut next = AppState { phase, ..state.clone() };
     next.quarantine.remove(&target.id);
+    live_secrets::adopt(&mut next, target, &live_files::deployments_in_use(state));
     Decision::Move(Box::new(next), None)
 }
 

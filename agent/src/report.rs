@@ -4,6 +4,7 @@ use landfall_core::ids::AppName;
 use landfall_core::journal::event;
 use landfall_core::protocol::{HistoryEntry, HistoryEvent};
 
+use crate::live_secrets::Line;
 use crate::state::{AppState, Generation, Phase};
 
 /// A line for an entry of the history, and the log that explains it.
@@ -55,6 +56,18 @@ pub fn started(app: &AppName, service: &str, id: &str, fresh: bool) {
         tracing::info!(MESSAGE_ID = event::SERVICE_REPLACED, LANDFALL_APP = %app, LANDFALL_SERVICE = service, "started the new container {short} of `{service}`");
     } else {
         tracing::info!(MESSAGE_ID = event::SERVICE_RESTARTED, LANDFALL_APP = %app, LANDFALL_SERVICE = service, "started container {short} of `{service}` again");
+    }
+}
+
+/// Containers that run see other secrets.
+pub fn rotation(app: &AppName, line: &Line) {
+    match line {
+        Line::Switched { service, versions, done } => {
+            tracing::info!(MESSAGE_ID = event::SECRETS_SWITCHED, LANDFALL_APP = %app, LANDFALL_SERVICE = %service, "`{service}` sees other secrets: {versions}; {done}");
+        }
+        Line::TakenBack { service, versions, reason } => {
+            tracing::warn!(MESSAGE_ID = event::ROTATION_TAKEN_BACK, LANDFALL_APP = %app, LANDFALL_SERVICE = %service, "the rotation of `{service}` is taken back, {reason}: {versions}; it is not tried again until there is another version, or `landfall retry {app}`");
+        }
     }
 }
 

@@ -90,12 +90,12 @@ impl Runtime {
         }
     }
 
-    /// The sets of secrets that are there now.
+    /// The sets of secrets that are there now, and the live directories in which the right one is seen.
     pub fn secrets_seen(&mut self, sets: BTreeSet<String>) {
         self.secrets = sets;
     }
 
-    /// Whether a container with this set can be started: its files would be missing, and Docker starts none without.
+    /// Whether a container with this set or live directory can be started: its files would be missing, and Docker starts none without.
     pub fn has_secrets(&self, set: &str) -> bool {
         self.secrets.contains(set)
     }

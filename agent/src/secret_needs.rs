@@ -8,6 +8,7 @@ use landfall_core::config::{NamePattern, Vault};
 use landfall_core::secrets::{NeededFile, SecretNeed, SecretReference, is_file_name};
 
 use crate::model::{Canonical, Secret, SecretUse, Text};
+use crate::on_rotate;
 use crate::refusal::{Problem, Rule};
 
 /// Where Compose mounts a secret that says nothing else.
@@ -22,11 +23,14 @@ pub fn of_project(canonical: &Canonical, problems: &mut Vec<Problem>) -> Vec<Sec
     }
     let mut needs = Vec::new();
     for (service, model) in canonical.services.iter().filter(|(_, model)| !model.secrets.is_empty()) {
+        let live = on_rotate::is_live(model);
         let mut files: BTreeMap<String, NeededFile> = BTreeMap::new();
         for used in &model.secrets {
             match file(used, &canonical.secrets) {
                 Ok(file) => {
-                    let name = used.source.0.clone();
+                    // In a live directory a file has the name that containers see.
+                    let seen = target(used);
+                    let name = on_rotate::file_name(&seen).filter(|_| live).unwrap_or(&used.source).to_owned();
                     let other = files.insert(name.clone(), file.clone()).is_some_and(|before| before != file);
                     if other {
                         let what = format!("`{name}` is mounted twice, with another owner or mode");
@@ -36,7 +40,8 @@ pub fn of_project(canonical: &Canonical, problems: &mut Vec<Problem>) -> Vec<Sec
                 Err(problem) => problems.push(problem.of(service)),
             }
         }
-        needs.push(SecretNeed { service: service.clone(), files });
+        let need = SecretNeed { service: service.clone(), files, live: None };
+        needs.push(if live { need.served_live() } else { need });
     }
     needs
 }
@@ -176,7 +181,7 @@ mod tests {
         };
         let need = |reference: &str| {
             let file = NeededFile { secret: reference.parse().unwrap(), uid: None, gid: None, mode: None };
-            vec![SecretNeed { service: "api".to_owned(), files: [("DB".to_owned(), file)].into() }]
+            vec![SecretNeed { service: "api".to_owned(), files: [("DB".to_owned(), file)].into(), live: None }]
         };
         let vaults = BTreeMap::from([("default".to_owned(), vault("stage-*"))]);
         assert_eq!(forbidden(&need("stage-db"), &vaults), None);

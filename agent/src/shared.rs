@@ -18,6 +18,7 @@ use crate::compose_plugin::ComposePlugin;
 use crate::engine::{Engine, MachineFacts};
 use crate::observed::Observed;
 use crate::previews::Slots;
+use crate::spec::ServiceSecrets;
 use crate::state::AppState;
 
 /// What all apps share.
@@ -63,6 +64,8 @@ pub struct Shared {
     pub ended: Notify,
     /// What the newest release of each app needs of vaults; nothing is known before its first preflight.
     pub needs: RefCell<BTreeMap<AppName, Vec<SecretNeed>>>,
+    /// What containers shall see that see rotations while they run, of the release that is examined: chosen once, by service.
+    pub first_live: RefCell<BTreeMap<AppName, BTreeMap<String, ServiceSecrets>>>,
     /// Told when the fetcher may have said something new.
     pub secrets_changed: Notify,
     /// How to reach each app's loop.

@@ -8,6 +8,8 @@ use landfall_core::ids::{DeploymentId, ReleaseId};
 use landfall_core::secrets::SecretNeed;
 use serde::{Deserialize, Serialize};
 
+use crate::on_rotate::OnRotate;
+
 /// One deployment: a release as this VM runs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
@@ -99,6 +101,9 @@ pub struct ServiceSpec {
     /// The set of secrets that its containers mount; none where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<ServiceSecrets>,
+    /// What a rotation means to it.
+    #[serde(default, skip_serializing_if = "OnRotate::is_restart")]
+    pub on_rotate: OnRotate,
 }
 
 /// The set of secrets of one service.
@@ -108,6 +113,17 @@ pub struct ServiceSecrets {
     pub set: String,
     /// With all versions: asks for this set and no other, also after a reboot.
     pub need: SecretNeed,
+    /// Where containers see rotations while they run: without versions, asks for the newest. The set is then only what they began
+    /// with; see [`crate::live_secrets::shown`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<SecretNeed>,
+}
+
+impl ServiceSecrets {
+    /// What containers mount: another one is other containers.
+    pub fn mounted(&self) -> &str {
+        self.need.live.as_ref().unwrap_or(&self.set)
+    }
 }
 
 /// An edge of the start-up order.

@@ -57,6 +57,7 @@ fn mount(mount: &MountSpec) -> Value {
         Source::Host(path) => json!({"host": path}),
         // A rotation is another set, and so another container.
         Source::Secret { set, name } => json!({"secret": name, "set": set}),
+        Source::LiveSecrets(directory) => json!({"live_secrets": directory}),
         Source::Program => json!({"program": "landfall-exec"}),
         Source::Volume { key, nocopy, subpath } => {
             json!({"volume": key, "nocopy": nocopy.then_some(true), "subpath": subpath})

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use landfall_core::ids::DeploymentId;
 use serde::{Deserialize, Serialize};
 
+use crate::live_secrets::LiveSecrets;
 use crate::observed::Millis;
 use crate::spec::Deployment;
 
@@ -52,6 +53,9 @@ pub struct AppState {
     /// Containers of the current generation that somebody removed are being made again.
     #[serde(default)]
     pub recreation: Option<Creation>,
+    /// What containers see that see rotations while they run, by live directory.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub live_secrets: BTreeMap<String, LiveSecrets>,
     /// No release changes until `resume`; the reason.
     #[serde(default)]
     pub hold: Option<String>,

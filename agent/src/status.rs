@@ -7,6 +7,7 @@ use landfall_core::protocol::{AppStatus, ServiceStatus, Status};
 use crate::clock::now_text;
 use crate::expiry;
 use crate::observed::{Container, Health, RunState};
+use crate::secret_sets;
 use crate::shared::{AppView, Shared};
 use crate::spec::ServiceSpec;
 use crate::state::{Generation, Phase, completion_key};
@@ -67,6 +68,7 @@ pub async fn status(shared: &Shared, memory: Memory) -> Status {
             quarantined: view.state.quarantine.iter().map(|(id, q)| (id.clone(), q.reason.clone())).collect(),
             services,
             credentials,
+            stale_secrets: secret_sets::stale(shared, &app),
             app,
         });
     }

@@ -50,6 +50,7 @@ fn same(before: &Status, now: &Status) -> bool {
         status.at.clear();
         for app in &mut status.apps {
             app.last_good_poll = None;
+            app.stale_secrets.iter_mut().for_each(|stale| stale.age_s = 0);
         }
         status
     };

@@ -135,7 +135,7 @@ pub fn finalise(
         let digest = draft.image.pinned.rsplit_once('@').map_or("", |(_, digest)| digest);
         lines.push(format!("image {} {digest}", draft.name));
         lines.push(draft.released.caps.line(draft.name));
-        lines.extend(draft.secrets.iter().map(|secrets| format!("secrets {} {}", draft.name, secrets.set)));
+        lines.extend(draft.secrets.iter().map(|secrets| format!("secrets {} {}", draft.name, secrets.mounted())));
         let one_shot = completed.contains(draft.name) || draft.updates.run_is_written;
         services.insert(draft.name.to_owned(), draft.service_spec(spec.clone(), one_shot));
         files.extend(draft.files);
@@ -247,6 +247,7 @@ impl Draft<'_> {
             host_ports: self.released.ports.iter().filter_map(released::PortSpec::on_host).collect(),
             memory: self.released.caps.memory.unwrap_or_default(),
             secrets: self.secrets.clone(),
+            on_rotate: updates.on_rotate.clone(),
         }
     }
 }
@@ -264,6 +265,7 @@ fn drafts<'a>(
         host: &context.host,
         vars: &project.vars,
         secret_sets: &context.secret_sets,
+        needs: &project.needs,
     };
     let mut updates_of = BTreeMap::new();
     for (name, service) in &project.canonical.services {
@@ -356,7 +358,12 @@ fn shared_by_twins(draft: &Draft<'_>) -> Vec<String> {
             Source::Host(path) => shared.push(format!("a writable bind of `{path}`")),
             Source::Volume { key, .. } => shared.push(format!("the writable volume `{key}`")),
             Source::Anonymous => shared.push(format!("a volume at `{}`", mount.target)),
-            Source::Tmpfs { .. } | Source::Staged(_) | Source::Ours(_) | Source::Secret { .. } | Source::Program => {}
+            Source::Tmpfs { .. }
+            | Source::Staged(_)
+            | Source::Ours(_)
+            | Source::Secret { .. }
+            | Source::LiveSecrets(_)
+            | Source::Program => {}
         }
     }
     let tmpfs = |path: &str| {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::model::{Service, Text};
+use crate::on_rotate::{self, OnRotate};
 use crate::reading::Reading;
 use crate::refusal::Rule;
 use crate::spec::{Order, RestartCondition, RestartPolicy, Run};
@@ -35,6 +36,7 @@ pub struct Updates {
     /// Whether `x-landfall.run` stands in the file: then it is a one-shot even if nobody waits for it.
     pub run_is_written: bool,
     pub rollback_hold: bool,
+    pub on_rotate: OnRotate,
 }
 
 /// Reads them from a service.
@@ -78,6 +80,7 @@ pub fn read(service: &Service, reading: &mut Reading<'_>) -> Updates {
         run: run(service.landfall.run.as_ref(), reading),
         run_is_written: service.landfall.run.is_some(),
         rollback_hold: rollback_hold(service.landfall.rollback.as_ref(), reading),
+        on_rotate: on_rotate::read(service, reading),
     }
 }
 

@@ -112,8 +112,8 @@ fn given(expect: &str, root: &Path) -> Given {
                 given.volumes.entry(service.to_owned()).or_default().push(path.to_owned());
             }
             ["set", service, set] => {
-                let need = SecretNeed { service: service.to_owned(), files: BTreeMap::new() };
-                let secrets = ServiceSecrets { set: set.to_owned(), need };
+                let need = SecretNeed { service: service.to_owned(), files: BTreeMap::new(), live: None };
+                let secrets = ServiceSecrets { set: set.to_owned(), need, open: None };
                 given.context.secret_sets.insert(service.to_owned(), secrets);
             }
             ["pointer", image] => {

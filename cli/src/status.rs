@@ -102,6 +102,19 @@ fn render_app(text: &mut String, app: &AppStatus, at: &str, paint: Paint) {
         let word = if is_over(at, &credential.expires) { "expired" } else { "expires" };
         line(text, "credential", &format!("of `{registry}` {word} {expires}"));
     }
+    if let Some(stale) = &app.stale_secrets {
+        let ago = age(at, &stale.checked_at).unwrap_or_else(|| format!("{} s", stale.age_s));
+        let more = match stale.services.len() {
+            0 | 1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        let reason = cut(&stale.reason, TEXT);
+        let said = format!(
+            "stale: those of `{}`{more} were last confirmed {ago} ago: {reason}; next: {}",
+            stale.service, stale.next
+        );
+        text.push_str(&paragraph(&key("secrets"), KEY_WIDTH, &said));
+    }
     if let Some(hold) = &app.hold {
         line(text, "hold", &printable(hold, TEXT));
     }

@@ -46,6 +46,17 @@ fn a_status_that_is_well() {
 }
 
 #[test]
+fn a_status_with_secrets_that_nobody_has_confirmed_for_long() {
+    let mut one = app(&[service("api", "healthy", 1, 1, None, 0)]);
+    one["stale_secrets"] = json!({ "services": ["api", "web"], "service": "api", "checked_at": "2026-01-31T10:47:05.000Z", "age_s": 4380,
+        "reason": "kv.vault.azure.net does not answer\x1b[2J", "next": "`landfall secrets web`" });
+    let status = status_of(&[one]);
+    check(&status::render(&status, Paint::OFF), include_str!("golden/status-stale-secrets.txt"));
+    // What runs is well.
+    assert!(status::healthy(&status));
+}
+
+#[test]
 fn a_status_that_needs_a_person() {
     let mut one = app(&[
         service("a-service-with-quite-a-long-name", "backing-off", 0, 12, Some(1_610_612_736), 1234),

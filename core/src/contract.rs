@@ -191,6 +191,9 @@ pub struct WantedFile {
     /// What services need of vaults: of the newest release without versions, of what runs or is kept with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretNeed>,
+    /// By live directory (see [`SecretNeed::live`]): the set that containers shall see in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub live: BTreeMap<String, String>,
     /// sha256 of this content without this field; an answer repeats it.
     pub request: String,
 }

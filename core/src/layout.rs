@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, DeploymentId, ReleaseId};
+use crate::secrets::SecretNeed;
 
 /// The name of the fetcher's credential: the key that it seals with.
 pub const CACHE_KEY: &str = "landfall-cache-key";
@@ -190,6 +191,19 @@ impl Layout {
     /// Where systemd fetches credentials of units (`LoadCredential=`).
     pub fn unit_socket(&self) -> PathBuf {
         self.at("run/landfall/secrets-socket/credentials.sock")
+    }
+
+    /// A live directory of a service: containers mount it whole, and its link `..data` says which set they see.
+    pub fn live_secrets(&self, app: &AppName, service: &str, directory: &str) -> PathBuf {
+        self.secrets().join(app.as_str()).join(service).join(directory)
+    }
+
+    /// Where a set of a need lies: by itself, or in the need's live directory as `..<set>`.
+    pub fn set_of(&self, app: &AppName, need: &SecretNeed, set: &str) -> PathBuf {
+        match &need.live {
+            None => self.secret_set(app, &need.service, set),
+            Some(directory) => self.live_secrets(app, &need.service, directory).join(format!("..{set}")),
+        }
     }
 
     /// The key that versions of a directory's secrets are made with: random, no value follows from it, and it outlives a reboot.

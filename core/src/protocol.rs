@@ -190,6 +190,26 @@ pub struct AppStatus {
     /// Credentials of its registries that say when they end.
     #[serde(default)]
     pub credentials: Vec<CredentialStatus>,
+    /// Its secrets, where their vaults have not confirmed them for long; what was fetched serves on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_secrets: Option<StaleSecrets>,
+}
+
+/// Secrets that were not confirmed for more than three refreshes of their vault, in [`AppStatus`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaleSecrets {
+    /// Whose.
+    pub services: Vec<String>,
+    /// Whose are the stalest: the rest is of these.
+    pub service: String,
+    /// When all of them were last seen to be right (RFC 3339).
+    pub checked_at: String,
+    /// How long ago that is, seconds.
+    pub age_s: u64,
+    /// Why they were not since.
+    pub reason: String,
+    /// What to type next.
+    pub next: String,
 }
 
 /// When a credential ends, in [`AppStatus`].

@@ -77,6 +77,14 @@ pub fn publish_dir_volatile(staging: &Path, target: &Path) -> io::Result<()> {
     fs::rename(staging, target)
 }
 
+/// Gives what was built beside `path`, and lies in memory, its name, in place of what had it.
+pub fn replace_volatile(staging: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(staging, path).inspect_err(|_| {
+        // The first error is the one that tells; what is left is swept at the next start.
+        let _ = fs::remove_file(staging);
+    })
+}
+
 /// A name beside `path` that nobody uses: where to build what is then published at `path`.
 pub fn temporary_beside(path: &Path) -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);

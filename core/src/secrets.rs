@@ -20,6 +20,8 @@ const NAME_LENGTH: usize = 127;
 const VERSION_LENGTH: usize = 64;
 /// How much of a sha256 names a set.
 const SET_LENGTH: usize = 32;
+/// What the name of a live directory begins with.
+const LIVE: &str = "live-";
 /// Mode of a file that says none: every process of its container may read it, as Compose has it.
 pub const DEFAULT_MODE: u32 = 0o444;
 
@@ -94,6 +96,10 @@ pub struct SecretNeed {
     pub service: String,
     /// By file name: the Compose key of the secret.
     pub files: BTreeMap<String, NeededFile>,
+    /// The live directory that its sets lie in, where containers see a rotation while they run; none where a rotation is another
+    /// container. By file name is then by the name that containers see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<String>,
 }
 
 /// One file of a set.
@@ -120,7 +126,16 @@ impl SecretNeed {
             let NeededFile { secret, uid, gid, mode } = file;
             text.push_str(&format!("{name} {secret} {} {} {}\n", number(*uid), number(*gid), octal(*mode)));
         }
+        self.live.iter().for_each(|live| text.push_str(&format!("{live}\n")));
         sha256_hex(text.as_bytes())
+    }
+
+    /// The same, served live. The directory's name follows from what is asked for: other files are another directory, so that an old
+    /// and a new release do not meet in one.
+    #[must_use]
+    pub fn served_live(self) -> Self {
+        let id = Self { live: None, ..self.clone() }.id();
+        Self { live: Some(format!("{LIVE}{}", &id[..SET_LENGTH])), ..self }
     }
 
     /// Whether any of it is wanted in its newest version.
@@ -134,8 +149,19 @@ impl SecretNeed {
             let secret = SecretReference { version: Some(versions.get(name)?.clone()), ..file.secret.clone() };
             Some((name.clone(), NeededFile { secret, ..file.clone() }))
         };
-        Some(Self { service: self.service.clone(), files: self.files.iter().map(pin).collect::<Option<_>>()? })
+        let files = self.files.iter().map(pin).collect::<Option<_>>()?;
+        Some(Self { service: self.service.clone(), files, live: self.live.clone() })
     }
+}
+
+/// Whether it can be the name of a live directory: of none that a set has.
+pub fn is_live_directory(text: &str) -> bool {
+    text.strip_prefix(LIVE).is_some_and(is_set)
+}
+
+/// Whether it can be the name of a set.
+pub fn is_set(text: &str) -> bool {
+    text.len() == SET_LENGTH && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// The directory name of a set: the first 32 hex digits of the sha256 of sorted lines `file source version uid gid mode`. `source` says
@@ -170,6 +196,9 @@ pub struct SecretsFile {
     pub request: String,
     /// By [`SecretNeed::id`]. A need that is not in it has not been looked at yet.
     pub needs: BTreeMap<String, NeedAnswer>,
+    /// By live directory: the set that containers see in it now.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub live: BTreeMap<String, String>,
 }
 
 /// What became of one need.
@@ -237,7 +266,22 @@ mod tests {
     fn need() -> SecretNeed {
         let file = |name: &str| NeededFile { secret: name.parse().unwrap(), uid: None, gid: None, mode: None };
         let files = [("DB", file("db")), ("KEY", file("kv2/key"))].map(|(name, file)| (name.to_owned(), file));
-        SecretNeed { service: "api".to_owned(), files: files.into() }
+        SecretNeed { service: "api".to_owned(), files: files.into(), live: None }
+    }
+
+    #[test]
+    fn a_live_directory_is_the_same_for_all_versions_and_another_for_other_files() {
+        let live = need().served_live();
+        let directory = live.live.clone().unwrap();
+        assert!(is_live_directory(&directory) && !is_set(&directory) && !is_file_name(&format!("..{directory}")));
+        assert_ne!(live.id(), need().id());
+        let versions = [("DB".to_owned(), "1".to_owned()), ("KEY".to_owned(), "2".to_owned())].into();
+        assert_eq!(live.pinned(&versions).unwrap().live, Some(directory.clone()));
+        assert_eq!(live.clone().served_live(), live);
+        let mut fewer = need();
+        fewer.files.remove("DB");
+        assert_ne!(fewer.served_live().live, Some(directory));
+        assert!(!is_live_directory("live-../../x") && !is_live_directory("live") && !is_set("../x"));
     }
 
     /// A contract: another id makes every fetcher fetch anew.

@@ -67,7 +67,16 @@ mod tests {
         let app: AppName = "web".parse().unwrap();
         let write = |poll| {
             let (releases, tags, request) = (Vec::new(), BTreeMap::new(), String::new());
-            let file = WantedFile { format: 1, app: app.clone(), releases, poll, tags, secrets: Vec::new(), request };
+            let file = WantedFile {
+                format: 1,
+                app: app.clone(),
+                releases,
+                poll,
+                tags,
+                secrets: Vec::new(),
+                live: BTreeMap::new(),
+                request,
+            };
             landfall_core::publish::write_json(&layout.wanted(&app), &file).unwrap();
         };
         let mut wanted = Wanted::new(&layout);

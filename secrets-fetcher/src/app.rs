@@ -18,6 +18,10 @@ pub struct App {
     request: String,
     /// By [`SecretNeed::id`].
     pub needs: BTreeMap<String, Need>,
+    /// By live directory: the set that containers shall see there.
+    pub wanted_live: BTreeMap<String, String>,
+    /// By live directory: the set that they see.
+    pub live: BTreeMap<String, String>,
     /// What is in the index file.
     pub written: Option<SecretsFile>,
 }
@@ -39,15 +43,16 @@ impl App {
         Self { written, ..Self::default() }
     }
 
-    /// Takes over what is wanted now. What was needed before keeps its answer; `is_there` says which sets of which service there are.
-    pub fn ask(&mut self, wanted: WantedFile, is_there: impl Fn(&str, &str) -> bool) {
+    /// Takes over what is wanted now. What was needed before keeps its answer; `is_there` says which sets of which need there are.
+    pub fn ask(&mut self, wanted: WantedFile, is_there: impl Fn(&SecretNeed, &str) -> bool) {
         self.request = wanted.request;
+        self.wanted_live = wanted.live;
         let mut before = std::mem::take(&mut self.needs);
         for need in wanted.secrets {
             let id = need.id();
             let kept = before.remove(&id).unwrap_or_else(|| {
                 let told = self.written.as_ref().and_then(|file| file.needs.get(&id)).cloned();
-                let answer = told.map(|answer| standing(answer, |set| is_there(&need.service, set)));
+                let answer = told.map(|answer| standing(answer, |set| is_there(&need, set)));
                 Need {
                     need,
                     answer: answer.filter(|answer| *answer != NeedAnswer::default()),
@@ -68,7 +73,7 @@ impl App {
     pub fn file(&self, app: &AppName) -> SecretsFile {
         let answer = |(id, need): (&String, &Need)| Some((id.clone(), need.answer.clone()?));
         let needs = self.needs.iter().filter_map(answer).collect();
-        SecretsFile { format: FORMAT, app: app.clone(), request: self.request.clone(), needs }
+        SecretsFile { format: FORMAT, app: app.clone(), request: self.request.clone(), needs, live: self.live.clone() }
     }
 }
 
@@ -204,11 +209,12 @@ mod tests {
         let need = |name: &&str| {
             let secret = name.parse().unwrap();
             let file = landfall_core::secrets::NeededFile { secret, uid: None, gid: None, mode: None };
-            SecretNeed { service: "api".to_owned(), files: [("DB".to_owned(), file)].into() }
+            SecretNeed { service: "api".to_owned(), files: [("DB".to_owned(), file)].into(), live: None }
         };
         let (releases, tags, request) = (Vec::new(), BTreeMap::new(), "request".to_owned());
         let secrets = secrets.iter().map(need).collect();
-        WantedFile { format: 1, app: "web".parse().unwrap(), releases, poll: 0, tags, secrets, request }
+        let live = BTreeMap::new();
+        WantedFile { format: 1, app: "web".parse().unwrap(), releases, poll: 0, tags, secrets, live, request }
     }
 
     fn seen(version: &str) -> Vec<Seen> {
@@ -239,7 +245,7 @@ mod tests {
         let file = state.file(&app);
         for (is_there, set) in [(true, Some("one")), (false, None)] {
             let mut next = App::new(Some(file.clone()));
-            next.ask(wanted(&["db"]), |service, set| is_there && (service, set) == ("api", "one"));
+            next.ask(wanted(&["db"]), |need, set| is_there && (need.service.as_str(), set) == ("api", "one"));
             assert_eq!(next.needs[&id].answer.as_ref().and_then(|answer| answer.set.as_deref()), set);
         }
     }

@@ -24,6 +24,7 @@ use crate::app::{App, Need};
 use crate::azure::{Identities, KeyVault};
 use crate::cache::{Cache, judge, key};
 use crate::directory::Directory;
+use crate::live;
 use crate::machine::Machine;
 use crate::plan::{self, Lookup};
 use crate::round::{self, Answers};
@@ -180,7 +181,7 @@ impl Fetcher {
                     Read::Absent | Read::NewerFormat(_) | Read::Garbled(_) => None,
                 };
                 let app = self.apps.entry(name.clone()).or_insert_with(|| App::new(known(&name)));
-                app.ask(*wanted, |service, set| layout.secret_set(&name, service, set).is_dir());
+                app.ask(*wanted, |need, set| layout.set_of(&name, need, set).is_dir());
             }
             // Its sets and its index stay until nobody has named them for a while.
             News::Gone(app) => {
@@ -203,9 +204,9 @@ impl Fetcher {
         for (name, app) in &mut self.apps {
             let unconfirmed = app.unconfirmed();
             for (id, need) in &mut app.needs {
-                let path = |service: &str, set: &str| self.layout.secret_set(name, service, set);
-                let service = need.need.service.clone();
-                let is_there = |set: &str| path(&service, set).is_dir();
+                let wanted = need.need.clone();
+                let path = |set: &str| self.layout.set_of(name, &wanted, set);
+                let is_there = |set: &str| path(set).is_dir();
                 if let Some(problem) = &self.unfit {
                     need.failed(name, problem.clone(), is_there);
                     need.eagerness = Eagerness::Now;
@@ -214,7 +215,7 @@ impl Fetcher {
                 // What was sealed before a boot is no reason not to ask.
                 let is_laid = |set: &str| {
                     let has_it = !need.is_from_cache() && need.set().is_some_and(|own| own == set);
-                    is_there(set) && (has_it || !unconfirmed.contains(&(service.clone(), set.to_owned())))
+                    is_there(set) && (has_it || !unconfirmed.contains(&(wanted.service.clone(), set.to_owned())))
                 };
                 let references = match plan::look(&need.need, &settings.vaults, is_laid) {
                     Lookup::Impossible(problem) => {
@@ -274,8 +275,8 @@ impl Fetcher {
         let Some(mistake) = self.files.mistake() else { return };
         for (name, app) in &mut self.apps {
             for need in app.needs.values_mut() {
-                let service = need.need.service.clone();
-                let is_there = |set: &str| self.layout.secret_set(name, &service, set).is_dir();
+                let wanted = need.need.clone();
+                let is_there = |set: &str| self.layout.set_of(name, &wanted, set).is_dir();
                 need.failed(name, format!("the settings cannot be used: {mistake}"), is_there);
             }
         }
@@ -323,6 +324,7 @@ impl Fetcher {
         self.machine.publish();
         self.units.keep(self.machine.offer());
         for (name, app) in &mut self.apps {
+            live::follow(&self.layout, name, app);
             let file = app.file(name);
             let is_right = app.written.as_ref() == Some(&file) || (app.written.is_none() && app.needs.is_empty());
             if is_right {
@@ -352,8 +354,9 @@ impl Fetcher {
                 let answered = need.answer.as_ref().and_then(|answer| answer.set.clone());
                 let sets = [answered, plan::pinned_set(&need.need, &settings.vaults)];
                 sealed.extend(self.cache.paths(name, &need.need, &need.versions()));
-                named.extend(sets.iter().flatten().map(|set| self.layout.secret_set(name, &need.need.service, set)));
+                named.extend(sets.iter().flatten().map(|set| self.layout.set_of(name, &need.need, set)));
             }
+            named.extend(live::named(&self.layout, name, app));
         }
         if let Err(error) = self.cache.sweep(&sealed, now) {
             let directory = self.layout.secrets_cache();

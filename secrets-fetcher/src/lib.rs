@@ -16,6 +16,7 @@
 //! | [`machine`] | what the machine itself needs: credentials of registries and of systemd units |
 //! | [`held_files`] | edge: their files, each replaced when it rotates |
 //! | [`unit_socket`] | edge: where systemd fetches a unit's credentials |
+//! | [`live`] | edge: directories in which containers see a rotation while they run |
 //! | [`source`], [`value`] | what a vault is, and what it gives |
 //! | [`azure`] | edge: Key Vault, with Microsoft's client; [`door`]: the HTTP client under it; [`explain`]: pure: what its errors mean |
 //! | [`directory`] | edge: a directory with a file for each secret |
@@ -33,6 +34,7 @@ pub mod explain;
 pub mod fetcher;
 pub mod held_files;
 pub mod hygiene;
+pub mod live;
 pub mod machine;
 pub mod plan;
 pub mod round;

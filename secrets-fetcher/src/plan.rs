@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use landfall_core::config::{Vault, VaultSource};
 use landfall_core::ids::{AppName, printable};
 use landfall_core::secrets::{
-    NeededFile, SecretNeed, SecretReference, is_file_name, is_secret_name, is_vault_name, set_id,
+    NeededFile, SecretNeed, SecretReference, is_file_name, is_live_directory, is_secret_name, is_vault_name, set_id,
 };
 
 /// `vaults` of the settings.
@@ -80,6 +80,9 @@ fn refusal(need: &SecretNeed, vaults: &Vaults) -> Option<String> {
             "`{}` cannot be a directory name; next: rename the service",
             printable(&need.service, 100)
         ));
+    }
+    if need.live.as_ref().is_some_and(|directory| !is_live_directory(directory)) {
+        return Some("its live directory cannot be one, which is a mistake in the agent; next: report it".to_owned());
     }
     if need.files.is_empty() {
         return Some("nothing is asked for, which is a mistake in the agent; next: report it".to_owned());

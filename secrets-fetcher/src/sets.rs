@@ -14,11 +14,12 @@ use landfall_core::secrets::{DEFAULT_MODE, NeededFile};
 use landfall_core::{publish, secrets_mount};
 use tokio::time::Instant;
 
+use crate::live;
 use crate::value::Value;
 
 /// How long a set lies that nobody names.
 pub const KEEP: Duration = Duration::from_hours(1);
-/// Directories are the owner's alone: containers get files, not directories.
+/// Directories are the owner's alone, but for a live one and what is in it.
 const DIRECTORY_MODE: u32 = 0o700;
 /// No bit beyond these is given to a file.
 const MODE_MASK: u32 = 0o777;
@@ -50,8 +51,27 @@ pub enum LayError {
     },
 }
 
+/// Who may look into the directory of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// The owner alone: containers get its files.
+    Closed,
+    /// Everybody who gets as far: containers get the directory above it.
+    Open,
+}
+
+impl Room {
+    fn mode(self) -> u32 {
+        match self {
+            Self::Closed => DIRECTORY_MODE,
+            Self::Open => 0o755,
+        }
+    }
+}
+
 /// Lays down a set. One that is there is right as it is: its name says what is in it.
-pub fn lay<'a>(
+pub fn lay_in<'a>(
+    room: Room,
     target: &Path,
     files: impl IntoIterator<Item = (&'a str, &'a NeededFile, &'a Value)>,
 ) -> Result<(), LayError> {
@@ -65,6 +85,7 @@ pub fn lay<'a>(
     let laid = files
         .into_iter()
         .try_for_each(|(name, file, value)| write(&staging, name, file, value, target))
+        .and_then(|()| fs::set_permissions(&staging, Permissions::from_mode(room.mode())).map_err(failed))
         .and_then(|()| publish::publish_dir_volatile(&staging, target).map_err(failed));
     if laid.is_err() {
         // The first error is the one that tells; what is left is swept at the next start.
@@ -128,11 +149,12 @@ impl Unnamed {
             list(&layout.secrets())?.iter().map(|app| list(app)).collect::<io::Result<Vec<_>>>()?.concat();
         let mut paths = services.iter().map(|service| list(service)).collect::<io::Result<Vec<_>>>()?.concat();
         paths.extend(list(&layout.secrets_index_dir())?);
+        paths.extend(live::sets_unseen(&paths));
         let over = self.over(paths, named, now);
         for path in &over {
             if path.is_dir() {
                 fs::remove_dir_all(path)?;
-            } else {
+            } else if path.exists() {
                 fs::remove_file(path)?;
             }
         }
@@ -174,6 +196,13 @@ mod tests {
     use std::slice;
 
     use super::*;
+
+    fn lay<'a>(
+        target: &Path,
+        files: impl IntoIterator<Item = (&'a str, &'a NeededFile, &'a Value)>,
+    ) -> Result<(), LayError> {
+        lay_in(Room::Closed, target, files)
+    }
 
     fn file(mode: Option<u32>) -> NeededFile {
         NeededFile { secret: "db".parse().unwrap(), uid: None, gid: None, mode }

@@ -10,6 +10,7 @@ use landfall_core::secrets::{NeededFile, SecretNeed, SecretReference};
 
 use crate::app::{Need, Seen};
 use crate::cache::{Cache, Taken, judge};
+use crate::live;
 use crate::plan::{self, NeedKey, Vaults};
 use crate::schedule::Eagerness;
 use crate::sets;
@@ -19,14 +20,14 @@ use crate::source::{FetchError, Fetched};
 pub type Given = BTreeMap<SecretReference, Result<Fetched, FetchError>>;
 
 /// A need that names one set, which is there: there is nothing to ask.
-pub fn note_laid(app: &AppName, need: &mut Need, set: String, path: impl Fn(&str, &str) -> PathBuf) {
+pub fn note_laid(app: &AppName, need: &mut Need, set: String, path: impl Fn(&str) -> PathBuf) {
     need.eagerness = Eagerness::Never;
     let is_told =
         need.answer.as_ref().is_some_and(|answer| answer.set.as_ref() == Some(&set) && answer.problem.is_none());
     if is_told {
         return;
     }
-    let laid_at = sets::laid_at(&path(&need.need.service, &set));
+    let laid_at = sets::laid_at(&path(&set));
     let seen = |(name, file): (&String, &NeededFile)| Seen {
         name: name.clone(),
         version: file.secret.version.clone().unwrap_or_default(),
@@ -50,7 +51,7 @@ pub struct With<'a> {
 /// Lays down the set of a need, all of it or nothing, and answers.
 pub fn settle(with: &mut With<'_>, (app, _): &NeedKey, need: &mut Need, given: &Given) {
     let layout = with.layout;
-    let service = need.need.service.clone();
+    let wanted = need.need.clone();
     need.eagerness = Eagerness::Refresh;
     let laid = complete(&need.need, given).and_then(|files| {
         // Before it is laid down: a kill in between leaves nothing in use that is not sealed.
@@ -60,7 +61,7 @@ pub fn settle(with: &mut With<'_>, (app, _): &NeedKey, need: &mut Need, given: &
     match laid {
         Ok((set, files)) => {
             let now = Timestamp::now();
-            let laid_at = sets::laid_at(&layout.secret_set(app, &service, &set)).unwrap_or(now);
+            let laid_at = sets::laid_at(&layout.set_of(app, &wanted, &set)).unwrap_or(now);
             need.found(app, set, files, laid_at, now);
         }
         Err(problem) => do_without(with, app, need, given, problem),
@@ -70,8 +71,8 @@ pub fn settle(with: &mut With<'_>, (app, _): &NeedKey, need: &mut Need, given: &
 /// A need that its vault did not give: what it has stays; where it has nothing and the vault is out of reach, what was sealed is laid
 /// down.
 pub fn do_without(with: &mut With<'_>, app: &AppName, need: &mut Need, given: &Given, problem: String) {
-    let (layout, service) = (with.layout, need.need.service.clone());
-    let is_there = |set: &str| layout.secret_set(app, &service, set).is_dir();
+    let (layout, wanted) = (with.layout, need.need.clone());
+    let is_there = |set: &str| layout.set_of(app, &wanted, set).is_dir();
     let has_set = need.set().is_some_and(|set| is_there(set));
     if has_set || !judge::is_out_of_reach(&need.need, given) {
         return need.failed(app, problem, is_there);
@@ -120,9 +121,10 @@ fn lay(
     let versions = files.iter().map(|(name, _, fetched)| ((*name).clone(), fetched.version.clone())).collect();
     let set = plan::set_of(need, vaults, &versions)
         .ok_or("the vaults in the settings changed; next: nothing, it is asked again")?;
-    let target = layout.secret_set(app, &need.service, &set);
+    let target = layout.set_of(app, need, &set);
     let contents = files.iter().map(|(name, file, fetched)| (name.as_str(), *file, &fetched.value));
-    sets::lay(&target, contents).map_err(|error| error.to_string())?;
+    let room = live::make_room(layout, app, need).map_err(|error| error.to_string())?;
+    sets::lay_in(room, &target, contents).map_err(|error| error.to_string())?;
     let seen = |(name, _, fetched): (&String, _, &Fetched)| Seen {
         name: name.clone(),
         version: fetched.version.clone(),

@@ -128,7 +128,8 @@ mod tests {
         let app: AppName = "web".parse().unwrap();
         let write = |poll| {
             let (releases, tags, secrets, request) = (Vec::new(), BTreeMap::new(), Vec::new(), String::new());
-            let file = WantedFile { format: 1, app: app.clone(), releases, poll, tags, secrets, request };
+            let live = BTreeMap::new();
+            let file = WantedFile { format: 1, app: app.clone(), releases, poll, tags, secrets, live, request };
             publish::write_json(&layout.wanted(&app), &file).unwrap();
         };
         let mut wanted = Wanted::new(&layout);

@@ -167,11 +167,17 @@ impl Fetcher {
     pub fn want(&self, app: &str, needs: &[SecretNeed]) -> Result<String> {
         let request = sha256_hex(format!("{needs:?}").as_bytes());
         let app: AppName = app.parse()?;
-        let (releases, tags, secrets) = (Vec::new(), BTreeMap::new(), needs.to_vec());
-        let file =
-            WantedFile { format: FORMAT, app: app.clone(), releases, poll: 0, tags, secrets, request: request.clone() };
-        publish::write_json(&self.layout.wanted(&app), &file)?;
+        self.want_live(&app, needs, &[])?;
         Ok(request)
+    }
+
+    /// The same, with sets that containers shall see: pairs of live directory and set.
+    pub fn want_live(&self, app: &AppName, needs: &[SecretNeed], live: &[(&str, &str)]) -> Result<()> {
+        let request = sha256_hex(format!("{needs:?}").as_bytes());
+        let (releases, tags, secrets) = (Vec::new(), BTreeMap::new(), needs.to_vec());
+        let live = live.iter().map(|(directory, set)| ((*directory).to_owned(), (*set).to_owned())).collect();
+        let file = WantedFile { format: FORMAT, app: app.clone(), releases, poll: 0, tags, secrets, live, request };
+        Ok(publish::write_json(&self.layout.wanted(app), &file)?)
     }
 
     /// The index file of an app.
@@ -244,5 +250,5 @@ pub fn need(service: &str, files: &[(&str, &str)]) -> Result<SecretNeed> {
         let secret = reference.parse()?;
         anyhow::Ok(((*name).to_owned(), NeededFile { secret, uid: None, gid: None, mode: None }))
     };
-    Ok(SecretNeed { service: service.to_owned(), files: files.iter().map(file).collect::<Result<_>>()? })
+    Ok(SecretNeed { service: service.to_owned(), files: files.iter().map(file).collect::<Result<_>>()?, live: None })
 }

@@ -366,3 +366,60 @@ fn without_needs_it_is_idle_and_ends_when_it_is_told() -> Result<()> {
     assert!(!fetcher.layout().secrets_index(&"web".parse()?).exists());
     Ok(())
 }
+
+/// What containers see live is what `wanted` says, whole; the newest is laid beside it and not shown.
+#[test]
+fn a_live_directory_shows_what_is_wanted_also_after_a_boot_and_a_kill() -> Result<()> {
+    let mut fetcher = started()?;
+    let first = fetcher.sandbox.set_secret("one", "db", "first")?;
+    let app = "web".parse()?;
+    let newest = need("api", &[("DB", "db"), ("ALSO", "db")])?.served_live();
+    let directory = newest.live.clone().context("no directory")?;
+    let live = fetcher.layout().live_secrets(&app, "api", &directory);
+    let shows = |fetcher: &Fetcher, wanted: &str| {
+        eventually(SOON, &format!("containers see `{wanted}`"), || {
+            for name in ["DB", "ALSO"] {
+                let found = fs::read_to_string(live.join(name))?;
+                ensure!(found == wanted, "they see `{found}`");
+            }
+            let seen = fetcher.index("web")?.live.remove(&directory).context("the index does not say what")?;
+            ensure!(fs::read_link(live.join("..data"))? == Path::new(&format!("..{seen}")), "the index says `{seen}`");
+            Ok(())
+        })
+    };
+    fetcher.want_live(&app, from_ref(&newest), &[])?;
+    let old = fetcher.set("web", &newest)?;
+    assert!(!live.join("DB").exists(), "nobody said which");
+    let before = pinned(&newest, &first)?;
+    fetcher.want_live(&app, &[newest.clone(), before.clone()], &[(&directory, &old)])?;
+    shows(&fetcher, "first")?;
+    let mode = |path: &Path| anyhow::Ok(fs::metadata(path)?.mode() & 0o7777);
+    assert_eq!((mode(&live)?, mode(&live.join("..data"))?, mode(&live.join("DB"))?), (0o755, 0o755, 0o444));
+    assert_eq!(mode(live.parent().context("no parent")?)?, 0o700);
+
+    let second = fetcher.sandbox.set_secret("one", "db", "second")?;
+    let answer = fetcher.answer("web", &newest, |answer| answer.set.as_ref().is_some_and(|set| *set != old))?;
+    let new = answer.set.context("no set")?;
+    shows(&fetcher, "first")?;
+    fetcher.want_live(&app, &[newest.clone(), before.clone()], &[(&directory, &new)])?;
+    shows(&fetcher, "second")?;
+    // And back.
+    let after = pinned(&newest, &second)?;
+    fetcher.want_live(&app, &[newest.clone(), before.clone(), after], &[(&directory, &old)])?;
+    shows(&fetcher, "first")?;
+
+    fetcher.kill()?;
+    fs::write(live.join(".tmp-1-1"), "left by a kill")?;
+    fetcher.start()?;
+    shows(&fetcher, "first")?;
+    eventually(SOON, "nothing is left of the kill", || {
+        ensure!(!live.join(".tmp-1-1").exists(), "it is there");
+        Ok(())
+    })?;
+    fetcher.kill()?;
+    fetcher.boot()?;
+    fetcher.start()?;
+    shows(&fetcher, "first")?;
+    fetcher.stop()?;
+    Ok(())
+}

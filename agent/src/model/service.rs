@@ -88,7 +88,7 @@ macro_rules! shapes {
 
 shapes! {
     /// `x-landfall`.
-    LandfallKeys { run: Option<Text>, rollback: Option<Text>, secrets_env: Vec<Text>, health: Option<Text>, }
+    LandfallKeys { run: Option<Text>, rollback: Option<Text>, secrets_env: Vec<Text>, health: Option<Text>, on_rotate: Option<Text>, }
     /// An edge of `depends_on`.
     DependsOn { condition: Option<Text>, required: Option<bool>, restart: bool, }
     /// `healthcheck`.

@@ -34,6 +34,7 @@ fn service(one_shot: bool) -> ServiceSpec {
         host_ports: Vec::new(),
         memory: 0,
         secrets: None,
+        on_rotate: crate::on_rotate::OnRotate::Restart,
         delay: Duration::ZERO,
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use landfall_agent::converge::Step;
 use landfall_agent::decide::{self, Candidate, Decision, Machine};
 use landfall_agent::observed::{Check, Container, Health, Millis, Observed, RunState};
+use landfall_agent::on_rotate::OnRotate;
 use landfall_agent::preparation;
 use landfall_agent::runtime::Runtime;
 use landfall_agent::spec::{
@@ -74,6 +75,7 @@ pub(crate) fn service(spec: &str, after: &[(&str, Condition)]) -> ServiceSpec {
         host_ports: Vec::new(),
         memory: 64 << 20,
         secrets: None,
+        on_rotate: OnRotate::Restart,
         delay: Duration::ZERO,
     }
 }

@@ -81,6 +81,10 @@ events! {
     SECRETS_FROM_CACHE = "92720920f3714788921590ae7ecae85c", "secrets-from-cache";
     /// A systemd unit, or somebody in its name, asked for a credential and got none; the entry says why.
     CREDENTIAL_REFUSED = "148bbb310f3149cf96da33efbf90365e", "credential-refused";
+    /// Containers that run see other versions of their secrets now, and were told so if the file asks for it.
+    SECRETS_SWITCHED = "7a1f5be2c09d4b6f93e8d4167a52bc30", "secrets-switched";
+    /// A rotation made a service that sees its secrets live ill: it sees the versions before again.
+    ROTATION_TAKEN_BACK = "b8d03e64f71c4a95a2671f9ec05d83e4", "rotation-taken-back";
 }
 
 /// The name of an event, for readers without a catalog.

@@ -66,6 +66,7 @@ impl Vm {
             releases: names.iter().map(|name| id(name)).collect(),
             poll: 0,
             secrets: Vec::new(),
+            live: BTreeMap::new(),
             tags: BTreeMap::new(),
             request: String::new(),
         };

@@ -332,7 +332,16 @@ impl Vm {
 
     pub fn want_poll(&self, poll: u64) {
         let (releases, tags, request) = (Vec::new(), BTreeMap::new(), String::new());
-        let file = WantedFile { format: 1, app: self.app.clone(), releases, poll, tags, secrets: Vec::new(), request };
+        let file = WantedFile {
+            format: 1,
+            app: self.app.clone(),
+            releases,
+            poll,
+            tags,
+            secrets: Vec::new(),
+            live: BTreeMap::new(),
+            request,
+        };
         landfall_core::publish::write_json(&self.layout.wanted(&self.app), &file).unwrap();
     }
 }

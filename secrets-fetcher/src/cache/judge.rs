@@ -40,7 +40,7 @@ mod tests {
     fn need(secrets: &[&str]) -> SecretNeed {
         let file = |secret: &&str| NeededFile { secret: secret.parse().unwrap(), uid: None, gid: None, mode: None };
         let files = secrets.iter().enumerate().map(|(number, secret)| (format!("F{number}"), file(secret))).collect();
-        SecretNeed { service: "api".to_owned(), files }
+        SecretNeed { service: "api".to_owned(), files, live: None }
     }
 
     fn given(answers: &[(&str, Option<Verdict>)]) -> Given {

@@ -33,7 +33,7 @@ fn vault(cache: CacheMode) -> Vault {
 fn need(secrets: &[&str]) -> SecretNeed {
     let file = |secret: &&str| NeededFile { secret: secret.parse().unwrap(), uid: None, gid: None, mode: None };
     let files = secrets.iter().map(|secret| (secret.to_uppercase().replace(['/', '@'], "_"), file(secret))).collect();
-    SecretNeed { service: "api".to_owned(), files }
+    SecretNeed { service: "api".to_owned(), files, live: None }
 }
 
 fn given_of(secrets: &[(&str, &str, Option<Timestamp>)]) -> Given {

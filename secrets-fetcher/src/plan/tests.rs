@@ -27,7 +27,7 @@ fn need(files: &[(&str, &str)]) -> SecretNeed {
         NeededFile { secret, uid: None, gid: None, mode: None }
     };
     let files = files.iter().map(|(name, reference)| ((*name).to_owned(), file(reference))).collect();
-    SecretNeed { service: "api".to_owned(), files }
+    SecretNeed { service: "api".to_owned(), files, live: None }
 }
 
 fn fetched(lookup: Lookup) -> Vec<String> {

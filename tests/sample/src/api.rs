@@ -2,7 +2,11 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use signal_hook::consts::SIGHUP;
+use signal_hook::iterator::Signals;
 
 use crate::http::{self, Request, Response};
 
@@ -19,8 +23,11 @@ pub struct Settings {
     pub mode: Mode,
     /// `STORE`, as `host:port`: asked at each request.
     pub store: Option<String>,
-    /// The content of the file `SECRET_FILE`, or `API_KEY`, when it started; one that begins with `broken` makes it unhealthy.
+    /// The content of the file `SECRET_FILE`, or `API_KEY`, when it started or last got SIGHUP; one that begins with `broken` makes it
+    /// unhealthy.
     pub secret: Option<String>,
+    /// How often it got SIGHUP.
+    pub hangups: u32,
 }
 
 /// How the api fares.
@@ -58,9 +65,15 @@ impl Settings {
             burn: read("BURN").is_some_and(|value| value == "1"),
             mode,
             store: read("STORE"),
-            secret: read("SECRET_FILE").and_then(|path| std::fs::read_to_string(path).ok()).or_else(|| read("API_KEY")),
+            hangups: 0,
+            secret: secret_file().or_else(|| read("API_KEY")),
         }
     }
+}
+
+/// What is in the file `SECRET_FILE` now.
+fn secret_file() -> Option<String> {
+    std::fs::read_to_string(std::env::var("SECRET_FILE").ok()?).ok()
 }
 
 /// Waits as told, then serves `/` and `/health` on port 8080.
@@ -75,9 +88,22 @@ pub fn run(settings: &Settings) -> io::Result<()> {
     if settings.mode == Mode::Crash || (settings.mode == Mode::CrashAgain && again) {
         return Err(io::Error::other("crashes because MODE=crash says so"));
     }
-    let settings = settings.clone();
+    let settings = Arc::new(Mutex::new(settings.clone()));
+    let read_again = Arc::clone(&settings);
+    let mut signals = Signals::new([SIGHUP])?;
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if let (Some(secret), Ok(mut settings)) = (secret_file(), read_again.lock()) {
+                settings.secret = Some(secret);
+                settings.hangups += 1;
+            }
+        }
+    });
     let started = Instant::now();
-    http::serve(8080, move |request| answer(&settings, started.elapsed(), request))
+    http::serve(8080, move |request| {
+        let settings = settings.lock().map_or_else(|broken| broken.into_inner().clone(), |settings| settings.clone());
+        answer(&settings, started.elapsed(), request)
+    })
 }
 
 fn answer(settings: &Settings, up: Duration, request: &Request) -> Response {
@@ -95,6 +121,12 @@ fn answer(settings: &Settings, up: Duration, request: &Request) -> Response {
             Some(secret) => Response::new(200, secret.clone()),
             None => Response::new(404, "no secret\n"),
         },
+        // As the program finds the file now, whatever it started with.
+        "/secret/now" => match secret_file() {
+            Some(secret) => Response::new(200, secret),
+            None => Response::new(404, "no secret\n"),
+        },
+        "/hangups" => Response::new(200, settings.hangups.to_string()),
         "/" => {
             let schema = match settings.store.as_deref().map(|store| http::call(store, ("GET", "/keys/schema"), &[])) {
                 None => "null".to_owned(),
@@ -145,6 +177,7 @@ mod tests {
                 mode,
                 store: None,
                 secret: None,
+                hangups: 0,
             };
             for target in ["/", "/health"] {
                 let request = Request { method: "GET".into(), target: target.into(), body: Vec::new() };

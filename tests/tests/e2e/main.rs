@@ -8,6 +8,7 @@ mod crash;
 mod credentials;
 mod host_compose;
 mod idempotence;
+mod live_secrets;
 mod outage;
 mod previews;
 mod rollout;
