@@ -50,7 +50,7 @@ pub fn leftovers(engine: &Engine) -> Result<()> {
         let name = entry.file_name();
         if name.to_str().and_then(|name| name.strip_prefix(DIRECTORY)).is_some_and(is_of_a_run_that_is_gone) {
             kill_recorded(&entry.path())?;
-            secrets_memory::unmount(&Layout::new(entry.path().join("root")).secrets())?;
+            secrets_memory::unmount(&Layout::new(entry.path().join("root")))?;
             std::fs::remove_dir_all(entry.path())?;
         }
     }

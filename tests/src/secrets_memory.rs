@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use landfall_core::layout::Layout;
 use landfall_core::secrets_mount;
 use nix::mount::{MntFlags, umount2};
 
@@ -23,10 +24,12 @@ pub fn mount_shared(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot mount `{}`; next: run it as root", path.display()))
 }
 
-/// All of it, where anything is mounted; what still holds it keeps its own view.
-pub fn unmount(path: &Path) -> Result<()> {
-    while is_mounted(path)? {
-        umount2(path, MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount `{}`", path.display()))?;
+/// All that is mounted for secrets below a root; what still holds it keeps its own view.
+pub fn unmount(layout: &Layout) -> Result<()> {
+    for path in [layout.secrets(), layout.registry_credentials()] {
+        while is_mounted(&path)? {
+            umount2(&path, MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount `{}`", path.display()))?;
+        }
     }
     Ok(())
 }

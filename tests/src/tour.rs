@@ -70,7 +70,7 @@ pub fn clean(directory: &Path, app: &str) -> Result<Vec<String>> {
     removed.extend(engine.containers(app)?.into_iter().flat_map(|container| container.names));
     let left = clean::app(&engine, app);
     // After the containers and the fetcher: they hold it.
-    secrets_memory::unmount(&Layout::new(directory.join("root")).secrets())?;
+    secrets_memory::unmount(&Layout::new(directory.join("root")))?;
     ensure!(left.is_empty(), "not removed: {}", left.join("; "));
     if directory.exists() {
         std::fs::remove_dir_all(directory).with_context(|| directory.display().to_string())?;

@@ -369,10 +369,8 @@ impl Drop for Vm {
                 eprintln!("left behind: {left}");
             }
             // After the containers: they hold it.
-            for memory in [self.layout().secrets(), self.layout().registry_credentials()] {
-                if let Err(error) = secrets_memory::unmount(&memory) {
-                    eprintln!("left behind: {error:#}");
-                }
+            if let Err(error) = secrets_memory::unmount(&self.layout()) {
+                eprintln!("left behind: {error:#}");
             }
         }
     }
