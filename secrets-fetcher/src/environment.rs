@@ -7,14 +7,14 @@ use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-/// What systemd and people set on purpose.
-const KEPT: [&str; 10] = [
+/// What systemd and people set on purpose. Not `RUST_BACKTRACE`: a stripped program has no names to show, and each error would read half a
+/// mebibyte of its tables.
+const KEPT: [&str; 9] = [
     "CREDENTIALS_DIRECTORY",
     "JOURNAL_STREAM",
     "NOTIFY_SOCKET",
     "NO_COLOR",
     "PATH",
-    "RUST_BACKTRACE",
     "SSL_CERT_FILE",
     "TZ",
     "WATCHDOG_PID",
