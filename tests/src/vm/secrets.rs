@@ -1,5 +1,7 @@
 //! The VM's secrets: a vault beside it, the memory that they lie in, the fetcher.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 use landfall_core::layout::CACHE_KEY;
 use landfall_core::publish;
@@ -61,8 +63,18 @@ impl Vm {
         self.fetcher.take().context("no fetcher runs")?.kill()
     }
 
-    /// What a power cut leaves of secrets: nothing.
-    pub fn empty_secrets(&self) -> Result<()> {
+    /// A power cut of all but the watcher: agent, fetcher and containers die, and nothing is left of the secrets. By service, which
+    /// containers served.
+    pub fn cut_power(&mut self) -> Result<BTreeMap<String, String>> {
+        let served = self.engine.serving_ids(self.app.as_str())?;
+        self.kill_agent()?;
+        self.kill_fetcher()?;
+        served.values().try_for_each(|id| self.engine.kill(id))?;
+        self.empty_secrets()?;
+        Ok(served)
+    }
+
+    fn empty_secrets(&self) -> Result<()> {
         for directory in [self.layout().secrets(), self.layout().secrets_index_dir()] {
             for entry in std::fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
                 let path = entry?.path();

@@ -179,13 +179,7 @@ fn after_a_power_cut_containers_see_what_they_saw_and_not_what_is_newest() {
         // A person holds: what is newest must wait.
         ensure!(vm.landfall(&["hold", "--why", "a test"])?.code == 0, "no hold");
         let app = vm.app.to_string();
-        let before = vm.engine.serving_ids(&app)?;
-        vm.kill_agent()?;
-        vm.kill_fetcher()?;
-        for id in before.values() {
-            vm.engine.kill(id)?;
-        }
-        vm.empty_secrets()?;
+        let before = vm.cut_power()?;
         sandbox.set_secret("kv", "api-key", "third")?;
         vm.start_agent()?;
         eventually(SOON, "the api waits for its secrets", || {

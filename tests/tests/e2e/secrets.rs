@@ -142,13 +142,7 @@ fn after_a_power_cut_the_same_containers_start_when_their_secrets_are_there() {
         vm.live(&vm.publish_version("v1", &[])?)?;
         reads(vm, "first")?;
         let app = vm.app.to_string();
-        let before = vm.engine.serving_ids(&app)?;
-        vm.kill_agent()?;
-        vm.kill_fetcher()?;
-        for id in before.values() {
-            vm.engine.kill(id)?;
-        }
-        vm.empty_secrets()?;
+        let before = vm.cut_power()?;
         vm.start_agent()?;
         eventually(SOON, "the api waits for its secrets", || {
             let status = vm.status()?;
@@ -214,13 +208,7 @@ fn no_value_is_on_a_disk() {
 
         // And once more as after a boot without the vault: from what is sealed.
         let app = vm.app.to_string();
-        let before = vm.engine.serving_ids(&app)?;
-        vm.kill_agent()?;
-        vm.kill_fetcher()?;
-        for id in before.values() {
-            vm.engine.kill(id)?;
-        }
-        vm.empty_secrets()?;
+        let before = vm.cut_power()?;
         sandbox.refuse(&Service::vault("kv"))?;
         vm.start_fetcher(sandbox)?;
         vm.start_agent()?;

@@ -1,4 +1,4 @@
-//! Lays code that hardly ever runs apart, in what ships (docs/decisions/0008).
+//! The build script of the watcher and the fetcher: lays code that hardly ever runs apart, in what ships (docs/decisions/0008).
 
 fn main() {
     println!("cargo::rerun-if-changed=../tools/seldom.ld");
