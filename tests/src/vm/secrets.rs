@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Vm;
 use crate::process::Process;
 use crate::sandbox::Sandbox;
+use crate::sandbox::vault::Grant;
 use crate::{programs, secrets_memory};
 
 impl Vm {
@@ -32,6 +33,17 @@ impl Vm {
         secrets_memory::mount(&self.layout().secrets())?;
         secrets_memory::mount_shared(&self.layout().registry_credentials())?;
         Sandbox::start_in_namespace_for(&self.directory, &[vault], self.lifetime)
+    }
+
+    /// A vault beside it with the secrets of the fixture `secrets`, which its identity may read; a release may name these.
+    pub fn vault(&self, allow: &[&str]) -> Result<Sandbox> {
+        let sandbox = self.sandbox("kv")?;
+        sandbox.grant("kv", "system", Grant::GET)?;
+        sandbox.set_secret("kv", "api-key", "first")?;
+        sandbox.set_secret("kv", "store-key", "unchanged")?;
+        let url = sandbox.vault_url("kv")?;
+        self.configure_vaults(&json!({ "default": { "url": url, "refresh": "1s", "allow": allow } }))?;
+        Ok(sandbox)
     }
 
     /// Starts the fetcher where [`Self::sandbox`] is.

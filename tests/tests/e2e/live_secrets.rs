@@ -8,12 +8,10 @@ use landfall_core::contract::{self, Read, WantedFile};
 use landfall_core::protocol::HistoryEvent;
 use landfall_sample::http;
 use landfall_tests::sandbox::Sandbox;
-use landfall_tests::sandbox::vault::Grant;
 use landfall_tests::suite::on_a_vm_of;
 use landfall_tests::tour::reads;
 use landfall_tests::vm::{SOON, Vm};
 use landfall_tests::wait::{eventually, throughout};
-use serde_json::json;
 
 /// Longer than the window of a second that the tests ask for, shorter than a rollout would be quiet.
 const WINDOW: Duration = Duration::from_secs(5);
@@ -21,12 +19,7 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// A VM whose api runs as nobody in particular, and does this at a rotation.
 fn with_live_secrets(name: &str, on_rotate: &str, body: impl FnOnce(&mut Vm, &Sandbox) -> Result<()>) {
     on_a_vm_of("secrets", name, |vm| {
-        let sandbox = vm.sandbox("kv")?;
-        sandbox.grant("kv", "system", Grant::GET)?;
-        sandbox.set_secret("kv", "api-key", "first")?;
-        sandbox.set_secret("kv", "store-key", "unchanged")?;
-        let url = sandbox.vault_url("kv")?;
-        vm.configure_vaults(&json!({ "default": { "url": url, "refresh": "1s", "allow": ["*"] } }))?;
+        let sandbox = vm.vault(&["*"])?;
         let lines = format!(
             "    secrets: [{{ source: API_KEY, uid: \"1000\", mode: 0400 }}]\n    user: \"1000:1000\"\n    x-landfall: {{ on_rotate: \"{on_rotate}\" }}"
         );

@@ -15,7 +15,6 @@ use landfall_tests::artifact::{self, BUNDLE, FILE, Layer};
 use landfall_tests::prober::Prober;
 use landfall_tests::sandbox::Sandbox;
 use landfall_tests::sandbox::fault::Service;
-use landfall_tests::sandbox::vault::Grant;
 use landfall_tests::suite::on_a_vm_of;
 use landfall_tests::tour::reads;
 use landfall_tests::vm::{SOON, Vm};
@@ -27,12 +26,7 @@ const PACE: Duration = Duration::from_millis(20);
 /// A VM whose identity may read the vault, with both secrets in it.
 fn with_secrets(name: &str, allow: &[&str], body: impl FnOnce(&mut Vm, &Sandbox) -> Result<()>) {
     on_a_vm_of("secrets", name, |vm| {
-        let sandbox = vm.sandbox("kv")?;
-        sandbox.grant("kv", "system", Grant::GET)?;
-        sandbox.set_secret("kv", "api-key", "first")?;
-        sandbox.set_secret("kv", "store-key", "unchanged")?;
-        let url = sandbox.vault_url("kv")?;
-        vm.configure_vaults(&json!({ "default": { "url": url, "refresh": "1s", "allow": allow } }))?;
+        let sandbox = vm.vault(allow)?;
         vm.start_fetcher(&sandbox)?;
         vm.start()?;
         body(vm, &sandbox)
