@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
-.PHONY: help try try-clean build release test test-compose-v5 bench fuzz check fmt docker toolchain
+.PHONY: help try try-clean build release test test-compose-v5 test-units bench fuzz check fmt docker toolchain
 
 help:
 	@echo "make try              watch it work on this machine: registry, watcher, agent, a sample app; left running"
@@ -11,6 +11,7 @@ help:
 	@echo "make release          build what ships: static programs, into target/<machine>-unknown-linux-musl/release"
 	@echo "make test             unit, golden and end-to-end tests on the real Docker Engine and registry"
 	@echo "make test-compose-v5  the end-to-end tests with Docker Compose 5, built from source"
+	@echo "make test-units       the end-to-end tests with the daemons as the units that ship, on systemd 252 and 257"
 	@echo "make bench            measure the shipped programs: numbers with their targets, left in bench.json"
 	@echo "make fuzz             fuzz the parsers of what strangers send, FUZZ_SECONDS (60) each"
 	@echo "make check            formatting, lints, licences and advisories, documentation"
@@ -60,6 +61,12 @@ test-compose-v5: docker build
 	@tools/install-publishers.sh
 	LANDFALL_COMPOSE=$(CURDIR)/target/compose-v5/docker-compose \
 	    cargo test --profile quick --workspace --no-fail-fast $(COMPOSE_TESTS) -- --test-threads 3
+
+# A machine after the other: their tests count in seconds what they wait for.
+test-units: docker build
+	@tools/install-compose-v5.sh
+	tools/test-units.sh bookworm
+	tools/test-units.sh trixie
 
 # BENCH takes words for the program: `make bench BENCH="--runs 3 idle"`.
 bench: docker release

@@ -17,6 +17,7 @@
 //! | [`events`] | every change that the Engine saw |
 //! | [`prober`], [`load`] | what a client outside sees, with times; many of them |
 //! | [`process`] | child processes with a log file |
+//! | [`daemon`], [`unit`] | our daemons as child processes, or under systemd by the units that ship |
 //! | [`counting_proxy`] | the bytes that a program sends and receives |
 //! | [`tracer`], [`points`] | a process killed at a chosen system call |
 //! | [`sandbox`] | Azure Key Vault and IMDS as they behave, told what to hold and what to break |
@@ -33,6 +34,7 @@ pub mod bench;
 pub mod chance;
 pub mod clean;
 pub mod counting_proxy;
+pub mod daemon;
 pub mod docker_restart;
 pub mod engine;
 pub mod events;
@@ -52,6 +54,7 @@ pub mod secrets_memory;
 pub mod suite;
 pub mod tour;
 pub mod tracer;
+pub mod unit;
 pub mod unit_client;
 pub mod vm;
 pub mod wait;

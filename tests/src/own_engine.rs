@@ -30,12 +30,15 @@ pub struct OwnEngine {
 
 /// The command that runs `program` inside, with a Docker socket that is not served yet.
 pub fn inside(directory: &Path, program: &Path) -> Command {
-    let mut command = Command::new("unshare");
+    // The first shell becomes `unshare`, whose namespace is then known by its number to units outside.
+    let mut command = Command::new("sh");
     let host = format!("unix://{}/docker.sock", directory.display());
     command
+        .args(["-c", r#"export LANDFALL_TEST_NETWORK=/proc/$$/ns/net; exec unshare "$@""#, "unshare"])
         .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
         // The shell stays, as process 1, and reaps orphans: dockerd takes a containerd that nobody reaped for a live one.
-        .args(["sh", "-c", r#"ip link set lo up && "$0" "$@"; exit $?"#])
+        // dockerd takes the machine's containerd where it sees one: that one is outside.
+        .args(["sh", "-c", r#"ip link set lo up && mkdir -p /run/containerd && mount -t tmpfs tmpfs /run/containerd && "$0" "$@"; exit $?"#])
         .arg(program)
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env(INSIDE, directory)

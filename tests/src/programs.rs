@@ -46,15 +46,16 @@ pub fn exec() -> Result<PathBuf> {
     find_static("landfall-exec")
 }
 
-/// The release build of a program for this machine's musl target.
+/// The static build of a program: among those that are tested, else the release for this machine's musl target.
 fn find_static(name: &str) -> Result<PathBuf> {
     let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    let programs = directory()?;
-    let beside = programs.join(name);
-    if programs.ends_with("release") && beside.is_file() {
+    let beside = directory()?.join(name);
+    // Beside our own programs lies a build that is not static.
+    if directory()? != own_directory()? && beside.is_file() {
         return Ok(beside);
     }
-    let root = programs.parent().context("the programs have no target directory above them")?;
+    let own = own_directory()?;
+    let root = own.parent().context("the programs have no target directory above them")?;
     present(root.join(target).join("release").join(name))
 }
 

@@ -46,6 +46,7 @@ use self::log::Entry;
 use self::secret::Attributes;
 use self::vault::{Challenge, Grant};
 use crate::process::{Lifetime, Process};
+use crate::unit::Network;
 use crate::wait::eventually;
 use crate::{ports, programs};
 
@@ -116,6 +117,14 @@ impl Sandbox {
     pub fn inside(&self, program: &Path) -> Result<Command> {
         ensure!(self.place == Place::Namespace, "this sandbox has no namespace; next: `Sandbox::start_in_namespace`");
         Ok(namespace::join(self.process.id(), program))
+    }
+
+    /// For a unit that is to run there.
+    pub fn network(&self) -> Network {
+        Network {
+            namespace: format!("/proc/{}/ns/net", self.process.id()).into(),
+            hosts: (self.place == Place::Namespace).then(|| namespace::hosts(&self.directory)),
+        }
     }
 
     /// `https://…` without a slash at its end.

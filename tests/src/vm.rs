@@ -14,11 +14,13 @@ use landfall_core::layout::Layout;
 use landfall_core::protocol::{AppStatus, HistoryEntry, HistoryEvent, Status};
 use serde_json::json;
 
+use crate::daemon::Daemon;
 use crate::engine::Engine;
 use crate::prober::{self, Served};
-use crate::process::{Lifetime, Process, tail};
+use crate::process::{Lifetime, tail};
 use crate::project::Project;
 use crate::registry::Registry;
+use crate::unit::Network;
 use crate::wait::eventually;
 use crate::{clean, ports, programs, secrets_memory};
 
@@ -42,9 +44,9 @@ pub struct Vm {
     port: u16,
     lifetime: Lifetime,
     probation: Option<Duration>,
-    watcher: Option<Process>,
-    agent: Option<Process>,
-    fetcher: Option<Process>,
+    watcher: Option<Daemon>,
+    agent: Option<Daemon>,
+    fetcher: Option<Daemon>,
 }
 
 /// How a run of the CLI ended.
@@ -159,7 +161,7 @@ impl Vm {
     /// Starts the watcher.
     pub fn start_watcher(&mut self) -> Result<()> {
         let name = "landfall-image-watcher";
-        self.watcher = Some(Process::start(name, &self.directory, self.command(name)?, self.lifetime)?);
+        self.watcher = Some(self.daemon(name, self.command(name)?, Network::own().as_ref())?);
         Ok(())
     }
 
@@ -172,8 +174,12 @@ impl Vm {
     pub fn start_agent_with(&mut self, environment: &[(&str, &Path)]) -> Result<()> {
         let mut command = self.command("landfall-agent")?;
         command.envs(environment.iter().copied());
-        self.agent = Some(Process::start("landfall-agent", &self.directory, command, self.lifetime)?);
+        self.agent = Some(self.daemon("landfall-agent", command, None)?);
         Ok(())
+    }
+
+    fn daemon(&self, name: &str, command: Command, network: Option<&Network>) -> Result<Daemon> {
+        Daemon::start(name, &self.directory, &self.root(), command, network, self.lifetime)
     }
 
     fn command(&self, name: &str) -> Result<Command> {
@@ -204,12 +210,12 @@ impl Vm {
 
     /// The watcher's process id.
     pub fn watcher_id(&self) -> Result<u32> {
-        Ok(self.watcher.as_ref().context("no watcher runs")?.id())
+        self.watcher.as_ref().context("no watcher runs")?.id()
     }
 
     /// The agent's process id.
     pub fn agent_id(&self) -> Result<u32> {
-        Ok(self.agent.as_ref().context("no agent runs")?.id())
+        self.agent.as_ref().context("no agent runs")?.id()
     }
 
     /// SIGTERM, and waits.

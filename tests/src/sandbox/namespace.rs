@@ -5,7 +5,7 @@
 //! It needs root (`CAP_SYS_ADMIN` and `CAP_NET_ADMIN`), `unshare`, `nsenter` and `mount` of util-linux, and `ip` of iproute2. The
 //! namespace lives as long as a process in it. Unix sockets are those of the machine: Docker's, and the sandbox's own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -18,9 +18,14 @@ pub fn vault_address(index: usize) -> String {
     format!("127.0.1.{}:443", index + 1)
 }
 
+/// What is `/etc/hosts` in there.
+pub fn hosts(directory: &Path) -> PathBuf {
+    directory.join("hosts")
+}
+
 /// The command that runs `program` in a new namespace, in which the vaults' names are known.
 pub fn enter_new(directory: &Path, vaults: &[&str], program: &Path) -> Result<Command> {
-    let hosts = directory.join("hosts");
+    let hosts = hosts(directory);
     std::fs::write(&hosts, names(vaults)).with_context(|| hosts.display().to_string())?;
     let mut command = Command::new("unshare");
     // Each step becomes the next program, so that the child's id stays that of a process inside.

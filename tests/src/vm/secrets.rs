@@ -1,6 +1,7 @@
 //! The VM's secrets: a vault beside it, the memory that they lie in, the fetcher.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use landfall_core::layout::CACHE_KEY;
@@ -8,10 +9,9 @@ use landfall_core::publish;
 use serde_json::json;
 
 use super::Vm;
-use crate::process::Process;
 use crate::sandbox::Sandbox;
 use crate::sandbox::vault::Grant;
-use crate::{programs, secrets_memory};
+use crate::{programs, secrets_memory, unit};
 
 impl Vm {
     /// Writes landfall.yaml with these vaults.
@@ -52,16 +52,18 @@ impl Vm {
         let exec = self.layout().exec_program();
         std::fs::create_dir_all(exec.parent().context("no parent")?)?;
         std::fs::copy(programs::exec()?, &exec)?;
-        let mut command = sandbox.inside(&programs::find(name)?)?;
+        let program = programs::find(name)?;
+        let network = sandbox.network();
+        let mut command = if unit::shipped().is_some() { Command::new(program) } else { sandbox.inside(&program)? };
         command.arg("--root").arg(self.root()).env("SSL_CERT_FILE", sandbox.ca_file());
         command.env("CREDENTIALS_DIRECTORY", self.directory.join("credentials"));
-        self.fetcher = Some(Process::start(name, &self.directory, command, self.lifetime)?);
+        self.fetcher = Some(self.daemon(name, command, Some(&network))?);
         Ok(())
     }
 
     /// The fetcher's process id.
     pub fn fetcher_id(&self) -> Result<u32> {
-        Ok(self.fetcher.as_ref().context("no fetcher runs")?.id())
+        self.fetcher.as_ref().context("no fetcher runs")?.id()
     }
 
     /// The next fetcher has a key for what it seals.

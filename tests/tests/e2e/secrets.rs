@@ -146,8 +146,11 @@ fn after_a_power_cut_the_same_containers_start_when_their_secrets_are_there() {
         })?;
         vm.start_fetcher(sandbox)?;
         reads(vm, "first")?;
-        assert_eq!(vm.engine.serving_ids(&app)?, before, "the same containers serve");
-        Ok(())
+        eventually(SOON, "the same containers serve", || {
+            let after = vm.engine.serving_ids(&app)?;
+            ensure!(after == before, "{after:?}, not {before:?}");
+            Ok(())
+        })
     });
 }
 

@@ -1,0 +1,47 @@
+#!/bin/bash
+# To be sourced: a machine in a container, made of tools/make-vm-image.sh, with this repository at its own path, to read.
+# `machine_start SUITE`, then `machine COMMAND…` runs in it; `machine_install` puts in place what the package would.
+
+machine_start() {
+    machine=landfall-machine-$1-$$
+    trap machine_end EXIT
+    docker run -d --name "$machine" --label io.landfall.machine=test --hostname vm --privileged --cgroupns=private \
+        --tmpfs /run --tmpfs /run/lock -e container=docker -m 8g -v "$PWD:$PWD:ro" -v /var/lib/docker "landfall-vm:$1" >/dev/null
+    machine_wait "dockerd answers" machine docker info
+}
+
+machine_end() {
+    if [ "${KEEP:-no}" = yes ]; then
+        echo "${0##*/}: left running: \`docker exec -it $machine bash\`; \`docker rm -fv $machine\` removes it"
+    else
+        docker rm -fv "$machine" >/dev/null
+    fi
+}
+
+machine() { docker exec "$machine" "$@"; }
+
+# Looks every 0.2 s, for a minute.
+machine_wait() {
+    local what=$1
+    shift
+    for ((look = 0; look < 300; look++)); do
+        "$@" >/dev/null 2>&1 && return
+        sleep 0.2
+    done
+    echo "${0##*/}: not within a minute: $what; next: \`$*\`" >&2
+    return 1
+}
+
+machine_install() {
+    local target=${CARGO_TARGET_DIR:-target} static
+    static=$target/$(uname -m)-unknown-linux-musl/release
+    machine mkdir -p /usr/libexec/landfall
+    for program in landfall landfall-agent landfall-image-watcher landfall-secrets-fetcher; do
+        docker cp -q "$target/quick/$program" "$machine:/usr/libexec/landfall/"
+    done
+    docker cp -q "$static/landfall-exec" "$machine:/usr/libexec/landfall/"
+    docker cp -q "$target/quick/landfall" "$machine:/usr/bin/"
+    tar -C packaging -c usr etc | docker exec -i "$machine" tar -C / -x --no-same-owner
+    machine systemd-sysusers
+    machine systemctl daemon-reload
+}

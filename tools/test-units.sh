@@ -1,0 +1,19 @@
+#!/bin/bash
+# Runs the end-to-end tests with the daemons as the units that ship, on a machine of its own: systemd of SUITE (bookworm or trixie) as
+# process 1 of a privileged container, with its own dockerd. More words are for the test program: names, `--nocapture`.
+# The machine is removed at the end; `KEEP=yes` leaves it for a look.
+set -euo pipefail
+me=${0##*/}
+cd "$(dirname "$0")/.."
+. tools/machine.sh
+
+suite=${1:-}
+shift || true
+tools/make-vm-image.sh "$suite"
+machine_start "$suite"
+machine_install
+tests=$(cargo test --profile quick --workspace --test e2e --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
+echo "$me: the end-to-end tests under units of $(machine systemctl --version | head -n 1) in $machine"
+machine mkdir -p /srv/landfall
+# Not below /tmp: units have one of their own.
+machine env TMPDIR=/srv/landfall LANDFALL_UNITS=/ LANDFALL_PROGRAMS=/usr/libexec/landfall "$PWD/$tests" --test-threads 3 "$@"
