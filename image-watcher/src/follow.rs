@@ -11,7 +11,7 @@ use landfall_core::config::{App, Source};
 use landfall_core::ids::{AppName, Digest};
 use landfall_core::journal::event;
 use landfall_core::layout::Layout;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::chain::chain;
 use crate::channel_file::{ChannelRecord, Taken};
@@ -112,8 +112,8 @@ impl Follower {
         }
     }
 
-    /// Polls until dropped, and at once whenever `wake` changes.
-    pub async fn follow(mut self, mut wake: watch::Receiver<u64>) {
+    /// Polls until dropped, and at once whenever `wake` changes; tells `polled` each time.
+    pub async fn follow(mut self, mut wake: watch::Receiver<u64>, polled_now: Arc<Notify>) {
         loop {
             let polled = match tokio::time::timeout(POLL_DEADLINE, self.poll()).await {
                 Ok(polled) => polled,
@@ -123,6 +123,7 @@ impl Follower {
                 })),
             };
             let delay = self.settle(polled);
+            polled_now.notify_one();
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 woken = wake.changed() => if woken.is_err() { return },

@@ -2,6 +2,8 @@
 //! changes; where it is not there yet, looking now and then must do.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, SystemTime};
 
 use landfall_core::config::Channel;
 use landfall_core::contract::{self, Read, WantedFile};
@@ -15,12 +17,20 @@ pub struct Wanted {
     layout: Layout,
     watch: Option<DirectoryWatch>,
     known: BTreeMap<AppName, (u64, BTreeMap<String, Channel>)>,
+    /// How each file looked when it was read: the same file again costs one look.
+    stamps: BTreeMap<AppName, Stamp>,
 }
+
+type Stamp = (u64, SystemTime);
+
+/// Two files may have the same number and time, one after the other within a tick of the kernel's clock. Once a file is this old,
+/// none that looks the same can come.
+const AGE: Duration = Duration::from_secs(1);
 
 impl Wanted {
     /// Watches nothing yet.
     pub fn new(layout: &Layout) -> Self {
-        Self { layout: layout.clone(), watch: None, known: BTreeMap::new() }
+        Self { layout: layout.clone(), watch: None, known: BTreeMap::new(), stamps: BTreeMap::new() }
     }
 
     /// Begins to watch where it does not and can.
@@ -43,8 +53,16 @@ impl Wanted {
     pub fn raised<'a>(&mut self, apps: impl Iterator<Item = &'a AppName>) -> Vec<AppName> {
         let mut raised = Vec::new();
         for app in apps {
+            let path = self.layout.wanted(app);
+            // Before the reading: a change in between is seen by the next look.
+            let stamp = std::fs::metadata(&path).and_then(|file| Ok((file.ino(), file.modified()?))).ok();
+            if stamp.is_some() && stamp.as_ref() == self.stamps.get(app) {
+                continue;
+            }
             // Absent, torn or newer: keep what was known.
-            let Read::Found(wanted) = contract::read::<WantedFile>(&self.layout.wanted(app)) else { continue };
+            let Read::Found(wanted) = contract::read::<WantedFile>(&path) else { continue };
+            let aged = stamp.filter(|(_, written)| written.elapsed().is_ok_and(|age| age > AGE));
+            self.stamps.extend(aged.map(|stamp| (app.clone(), stamp)));
             let asked = (wanted.poll, wanted.tags);
             if self.known.insert(app.clone(), asked.clone()).unwrap_or_default() != asked {
                 raised.push(app.clone());
@@ -56,8 +74,6 @@ impl Wanted {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test]
@@ -87,6 +103,19 @@ mod tests {
         assert!(wanted.raised([&app].into_iter()).is_empty());
         write(1);
         tokio::time::timeout(Duration::from_secs(10), wanted.changed()).await.unwrap();
+        assert_eq!(wanted.raised([&app].into_iter()).len(), 1);
+        assert!(wanted.raised([&app].into_iter()).is_empty());
+
+        // A file that has aged is read once more, then not before it is another one.
+        let age = |by| {
+            let file = std::fs::File::options().write(true).open(layout.wanted(&app)).unwrap();
+            file.set_modified(SystemTime::now() - by).unwrap();
+        };
+        age(AGE * 2);
+        assert!(wanted.raised([&app].into_iter()).is_empty());
+        assert_eq!(wanted.stamps.len(), 1);
+        write(2);
+        age(AGE * 3);
         assert_eq!(wanted.raised([&app].into_iter()).len(), 1);
         assert!(wanted.raised([&app].into_iter()).is_empty());
 

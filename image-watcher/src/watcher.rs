@@ -14,7 +14,7 @@ use landfall_core::journal::event;
 use landfall_core::layout::Layout;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::follow::{Board, Follower};
 use crate::follow_previews::{self, Apps, Lister};
@@ -22,9 +22,11 @@ use crate::registry::Registries;
 use crate::wanted::Wanted;
 use crate::{clean, stage};
 
-/// How often the settings and credential files are looked at.
-const TICK: Duration = Duration::from_secs(5);
-/// The promise to the service manager: a tick is a matter of milliseconds.
+/// The settings and credential files are looked at after a poll, when the process is awake anyway, once this has passed,
+const LOOK_SOONEST: Duration = Duration::from_secs(3);
+/// and where there was no poll until then, for its own sake. It is longer than the usual time between two polls with its jitter.
+const LOOK_LATEST: Duration = Duration::from_secs(6);
+/// The promise to the service manager: a look is a matter of milliseconds.
 const PROMISE: Duration = Duration::from_mins(1);
 /// How often releases that nobody needs are looked for.
 const CLEAN_EVERY: Duration = Duration::from_mins(10);
@@ -37,14 +39,17 @@ pub async fn run(layout: Layout, mut daemon: Daemon) -> anyhow::Result<()> {
     let mut watcher = Watcher::new(&layout);
     let mut wanted = Wanted::new(&layout);
     let mut clean_at = Instant::now();
-    // One clock for the whole life: a sleep begun anew after each wake-up would never end under frequent polls by hand.
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let news = Arc::clone(&watcher.news);
+    let (news, polled) = (Arc::clone(&watcher.news), Arc::clone(&watcher.polled));
+    let mut looked = Instant::now();
     let mut shutdown = std::pin::pin!(daemon.shutdown());
     watcher.reload();
     daemon.ready();
     loop {
+        // By the clock, and before all else: polls by hand, coming fast, must not keep it from being done.
+        if looked.elapsed() >= LOOK_SOONEST {
+            watcher.look_again();
+            looked = Instant::now();
+        }
         wanted.arm();
         watcher.wake(&wanted.raised(watcher.followed.keys()));
         if Instant::now() >= clean_at {
@@ -61,7 +66,8 @@ pub async fn run(layout: Layout, mut daemon: Daemon) -> anyhow::Result<()> {
             () = daemon.reload() => watcher.reload(),
             () = wanted.changed() => {}
             () = news.notified() => watcher.hear(),
-            _ = ticks.tick() => watcher.look_again(),
+            () = polled.notified() => {}
+            () = tokio::time::sleep_until(looked + LOOK_LATEST) => {}
         }
     }
 }
@@ -79,6 +85,8 @@ struct Watcher {
     listed: BTreeMap<AppName, Listed>,
     /// A lister has told something.
     news: Arc<Notify>,
+    /// A channel was asked.
+    polled: Arc<Notify>,
     /// Previews whose name an app has, told once.
     shadowed: BTreeSet<AppName>,
 }
@@ -124,6 +132,7 @@ impl Watcher {
             listings: Board::default(),
             listed: BTreeMap::new(),
             news: Arc::default(),
+            polled: Arc::default(),
             shadowed: BTreeSet::new(),
         }
     }
@@ -265,7 +274,11 @@ impl Watcher {
     fn start(&self, app: &AppName, settings: &App) -> Followed {
         let (wake, woken) = watch::channel(0);
         let follower = Follower::new(app.clone(), settings.clone(), &self.layout, &self.registries, &self.board);
-        Followed { settings: settings.clone(), wake, task: tokio::spawn(follower.follow(woken)) }
+        Followed {
+            settings: settings.clone(),
+            wake,
+            task: tokio::spawn(follower.follow(woken, Arc::clone(&self.polled))),
+        }
     }
 
     fn wake(&self, apps: &[AppName]) {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -91,6 +91,8 @@ impl Unit {
 
     /// SIGKILL to its main process, and waits for its end.
     pub fn kill(self) -> Result<()> {
+        // What was only asked for has no process yet.
+        self.id()?;
         systemctl(&["kill", "--kill-whom=main", "--signal=KILL", &self.name])?;
         self.ended().map(drop)
     }
@@ -124,6 +126,32 @@ impl Drop for Unit {
         let _ = systemctl(&["reset-failed", &self.name]);
         let _ = std::fs::remove_file(&self.file);
     }
+}
+
+/// Runs a script as the main process of a shipped unit, with all that the unit closes, on this machine's own paths.
+pub fn probe(shipped: &Path, daemon: &str, script: &str) -> Result<Output> {
+    let path = shipped.join(format!("usr/lib/systemd/system/{daemon}.service"));
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let of_a_daemon = ["Type=", "WatchdogSec=", "Restart=", "After=", "Wants=", "PartOf=", "LoadCredentialEncrypted="];
+    let kept = text.lines().filter(|line| !of_a_daemon.iter().any(|name| line.starts_with(name)));
+    let lines: Vec<&str> = kept.filter(|line| !line.starts_with("ExecStart=")).collect();
+    let directory = tempfile::Builder::new().prefix("landfall-probe-").tempdir_in("/run")?;
+    let name = directory.path().file_name().context("no name")?.to_string_lossy().into_owned() + ".service";
+    let said = directory.path().join("said");
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755))?;
+    std::fs::write(directory.path().join("script"), script)?;
+    let service = format!(
+        "[Service]\nType=oneshot\nExecStart=/bin/sh {}\nStandardOutput=append:{1}\nStandardError=append:{1}",
+        directory.path().join("script").display(),
+        said.display()
+    );
+    let file = Path::new(RUN).join(&name);
+    std::fs::create_dir_all(RUN)?;
+    std::fs::write(&file, lines.join("\n").replacen("[Service]", &service, 1))?;
+    let started = Command::new("systemctl").args(["start", &name]).output().context("cannot run `systemctl`")?;
+    let _ = systemctl(&["reset-failed", &name]);
+    std::fs::remove_file(&file)?;
+    Ok(Output { status: started.status, stdout: std::fs::read(&said).unwrap_or_default(), stderr: started.stderr })
 }
 
 /// Owners and modes below a root, as the shipped tmpfiles make them; what is mounted there since gets them too.
