@@ -9,7 +9,10 @@ use landfall_core::ids::AppName;
 
 use crate::host::Host;
 use crate::image::Image;
+use crate::init::Init;
 use crate::outcome_store::StoreUrl;
+use crate::support_bundle::SupportBundle;
+use crate::verify::Verify;
 
 const EXIT_CODES: &str = "Exit codes:
    0  done, or no difference
@@ -18,7 +21,7 @@ const EXIT_CODES: &str = "Exit codes:
    3  refused by policy
    4  timed out or still waiting
    5  agent, registry or store of outcomes out of reach
-  10  there is a difference (`plan`), or something is not healthy (`status`)
+  10  there is a difference (`plan`), or something is not healthy (`status`, `verify`)
 
 Data goes to stdout, talk to stderr. `--json` prints one JSON object a line.
 Colour only on a terminal, and not where NO_COLOR is set.";
@@ -72,6 +75,12 @@ pub enum Verb {
     /// Prepare this VM, as root, before its daemons start: memory for secrets, and the key that they are sealed with. What is
     /// there stays.
     Host(Host),
+    /// Write a first landfall.yaml, and print what is to be done in Azure; it calls nothing there.
+    Init(Init),
+    /// The checklist before this VM takes traffic, run with sudo; exit code 10 when something failed.
+    Verify(Verify),
+    /// One archive for whoever helps from afar, without values of secrets; run with sudo.
+    SupportBundle(SupportBundle),
 }
 
 /// Arguments of `publish`.
@@ -369,6 +378,10 @@ mod tests {
             ("host", Ok("with_key: Auto")),
             ("host --with-key tpm2", Ok("with_key: Tpm2")),
             ("host --with-key null", Err("invalid value")),
+            ("init", Ok("app: None")),
+            ("init --app web", Err("--channel")),
+            ("init --app web --channel ghcr.io/a/b:c --vault https://a --vault https://b", Ok("vaults: [")),
+            ("init --vm $(x)", Err("as Azure has it")),
             ("frobnicate", Err("unrecognized")),
         ];
         for (typed, expected) in table {

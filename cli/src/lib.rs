@@ -1,5 +1,5 @@
 //! landfall: what the operator and CI type. It asks the agent on its socket and publishes to a registry; it never acts
-//! on the VM by itself (but `host`), and never touches the Docker socket.
+//! on the VM by itself (but `host`, `init` and `verify`), and only `verify` and `support-bundle` look at Docker.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -9,6 +9,11 @@
 //! | [`agent`] | the client of the agent's socket |
 //! | [`status`], [`history`], [`plan`], [`logs`], [`secrets`], [`orders`], [`check`] | one command group each; rendering is pure |
 //! | [`host`] | what root prepares on a VM: the one command that acts on it |
+//! | [`init`] | a first landfall.yaml, and what to do in Azure |
+//! | [`verify`] | the checklist before a VM takes traffic |
+//! | [`support_bundle`] | what somebody needs who helps from afar, without values |
+//! | [`docker`] | what these two ask of the Engine |
+//! | [`values`] | values of secrets, to be looked for and masked, never shown |
 //! | [`publish`] | the glue of `publish`, over the modules below |
 //! | [`promote`], [`diff`] | a channel's release to another channel; the project against a channel |
 //! | [`published`] | a release as a channel has it |
@@ -32,6 +37,7 @@ pub mod check;
 pub mod compose;
 pub mod credentials;
 pub mod diff;
+pub mod docker;
 pub mod failure;
 pub mod files;
 pub mod flatten;
@@ -39,6 +45,7 @@ pub mod history;
 pub mod host;
 pub mod identity;
 pub mod image;
+pub mod init;
 pub mod logs;
 pub mod manifest;
 pub mod orders;
@@ -50,7 +57,10 @@ pub mod published;
 pub mod registry;
 pub mod secrets;
 pub mod status;
+pub mod support_bundle;
 pub mod terminal;
+pub mod values;
+pub mod verify;
 pub mod wait;
 
 use std::io::Write as _;
@@ -90,6 +100,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failed> {
         Verb::Retry(arguments) => orders::retry(&agent, &arguments).await,
         Verb::Poll(arguments) => orders::poll(&agent, &arguments).await,
         Verb::Host(arguments) => host::run(&layout, &arguments).await,
+        Verb::Init(arguments) => init::run(&layout, &arguments),
+        Verb::SupportBundle(arguments) => support_bundle::run(&layout, &agent, &arguments).await,
+        Verb::Verify(arguments) => verify::run(&layout, &agent, &arguments).await,
     }
 }
 
