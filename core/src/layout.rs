@@ -193,6 +193,11 @@ impl Layout {
         self.at("run/landfall/secrets-socket/credentials.sock")
     }
 
+    /// Who gives files of secrets to other users (`landfall-secrets-owner.socket`).
+    pub fn owner_socket(&self) -> PathBuf {
+        self.at("run/landfall/secrets-socket/owner.sock")
+    }
+
     /// A live directory of a service: containers mount it whole, and its link `..data` says which set they see.
     pub fn live_secrets(&self, app: &AppName, service: &str, directory: &str) -> PathBuf {
         self.secrets().join(app.as_str()).join(service).join(directory)

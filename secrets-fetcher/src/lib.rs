@@ -20,6 +20,7 @@
 //! | [`source`], [`value`] | what a vault is, and what it gives |
 //! | [`azure`] | edge: Key Vault, with Microsoft's client; [`door`]: the HTTP client under it; [`explain`]: pure: what its errors mean |
 //! | [`directory`] | edge: a directory with a file for each secret |
+//! | [`mod@owner`] | edge: files of another owner, given away by a process that can do nothing else |
 //! | [`environment`], [`hygiene`] | what the process does before it has a secret |
 
 #![deny(clippy::disallowed_methods)]
@@ -36,6 +37,7 @@ pub mod held_files;
 pub mod hygiene;
 pub mod live;
 pub mod machine;
+pub mod owner;
 pub mod plan;
 pub mod round;
 pub mod schedule;

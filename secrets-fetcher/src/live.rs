@@ -131,7 +131,7 @@ mod tests {
         let room = make_room(layout, app, need).unwrap();
         let value = Value::new(value.as_bytes().to_vec());
         let files = need.files.iter().map(|(name, file)| (name.as_str(), file, &value));
-        lay_in(room, &layout.set_of(app, need, set), files).unwrap();
+        lay_in(room, &layout.set_of(app, need, set), &layout.owner_socket(), files).unwrap();
     }
 
     #[test]

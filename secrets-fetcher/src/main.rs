@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use landfall_core::daemon::{self, Daemon};
 use landfall_core::journal;
-use landfall_secrets_fetcher::{environment, fetcher, hygiene};
+use landfall_secrets_fetcher::{environment, fetcher, hygiene, owner};
 
 const NAME: &str = "landfall-secrets-fetcher";
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == owner::GIVE) {
+        return owner::main();
+    }
     let is_clean = environment::clean();
     journal::init(NAME);
     daemon::exit(is_clean.context("cannot begin anew with a clean environment").and_then(|()| start()))

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use landfall_core::{publish, secrets_mount};
 use tokio::time::Instant;
 
 use crate::live;
+use crate::owner;
 use crate::value::Value;
 
 /// How long a set lies that nobody names.
@@ -39,7 +40,7 @@ pub enum LayError {
     },
     /// The fetcher may not give files away.
     #[error(
-        "cannot give `{name}` to {owner} ({source}); next: give the fetcher's unit CAP_CHOWN, or remove `uid` and `gid`"
+        "cannot give `{name}` to {owner} ({source}); next: `systemctl status landfall-secrets-owner.socket`, or remove `uid` and `gid`"
     )]
     Owner {
         /// The file.
@@ -69,10 +70,11 @@ impl Room {
     }
 }
 
-/// Lays down a set. One that is there is right as it is: its name says what is in it.
+/// Lays down a set. One that is there is right as it is: its name says what is in it. `owner` is who gives files away ([`owner::give`]).
 pub fn lay_in<'a>(
     room: Room,
     target: &Path,
+    owner: &Path,
     files: impl IntoIterator<Item = (&'a str, &'a NeededFile, &'a Value)>,
 ) -> Result<(), LayError> {
     if target.exists() {
@@ -84,7 +86,7 @@ pub fn lay_in<'a>(
     builder.recursive(true).mode(DIRECTORY_MODE).create(&staging).map_err(failed)?;
     let laid = files
         .into_iter()
-        .try_for_each(|(name, file, value)| write(&staging, name, file, value, target))
+        .try_for_each(|(name, file, value)| write(&staging, name, file, value, (target, owner)))
         .and_then(|()| fs::set_permissions(&staging, Permissions::from_mode(room.mode())).map_err(failed))
         .and_then(|()| publish::publish_dir_volatile(&staging, target).map_err(failed));
     if laid.is_err() {
@@ -94,7 +96,13 @@ pub fn lay_in<'a>(
     laid
 }
 
-fn write(staging: &Path, name: &str, file: &NeededFile, value: &Value, target: &Path) -> Result<(), LayError> {
+fn write(
+    staging: &Path,
+    name: &str,
+    file: &NeededFile,
+    value: &Value,
+    (target, owner): (&Path, &Path),
+) -> Result<(), LayError> {
     let failed = |source| LayError::Write { path: target.to_owned(), source };
     let mut open = OpenOptions::new();
     let mut opened = open.write(true).create_new(true).mode(0o600).open(staging.join(name)).map_err(failed)?;
@@ -105,7 +113,7 @@ fn write(staging: &Path, name: &str, file: &NeededFile, value: &Value, target: &
     if file.uid.is_none() && file.gid.is_none() {
         return Ok(());
     }
-    fchown(&opened, file.uid, file.gid).map_err(|source| {
+    owner::give(&opened, file.uid, file.gid, owner).map_err(|source| {
         let number = |id: Option<u32>| id.map(|id| id.to_string()).unwrap_or_default();
         LayError::Owner { name: name.to_owned(), owner: format!("{}:{}", number(file.uid), number(file.gid)), source }
     })
@@ -201,7 +209,7 @@ mod tests {
         target: &Path,
         files: impl IntoIterator<Item = (&'a str, &'a NeededFile, &'a Value)>,
     ) -> Result<(), LayError> {
-        lay_in(Room::Closed, target, files)
+        lay_in(Room::Closed, target, Path::new("/absent"), files)
     }
 
     fn file(mode: Option<u32>) -> NeededFile {

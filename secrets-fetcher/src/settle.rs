@@ -124,7 +124,7 @@ fn lay(
     let target = layout.set_of(app, need, &set);
     let contents = files.iter().map(|(name, file, fetched)| (name.as_str(), *file, &fetched.value));
     let room = live::make_room(layout, app, need).map_err(|error| error.to_string())?;
-    sets::lay_in(room, &target, contents).map_err(|error| error.to_string())?;
+    sets::lay_in(room, &target, &layout.owner_socket(), contents).map_err(|error| error.to_string())?;
     let seen = |(name, _, fetched): (&String, _, &Fetched)| Seen {
         name: name.clone(),
         version: fetched.version.clone(),
