@@ -41,6 +41,7 @@ pub struct Vm {
     /// What is published to the channel.
     pub project: Project,
     directory: PathBuf,
+    root: PathBuf,
     port: u16,
     lifetime: Lifetime,
     probation: Option<Duration>,
@@ -74,24 +75,41 @@ impl Vm {
         port: Option<u16>,
         lifetime: Lifetime,
     ) -> Result<Self> {
+        let vm = Self::at(directory.join("root"), fixture, directory, app, port, lifetime)?;
+        vm.configure(&json!({}))?;
+        Ok(vm)
+    }
+
+    /// This machine itself, which a package has installed: its daemons are the manager's, its settings are written by who calls.
+    pub fn of_this_machine(directory: &Path, app: &str) -> Result<Self> {
+        Self::at("/".into(), "sample", directory, app, None, Lifetime::Test)
+    }
+
+    fn at(
+        root: PathBuf,
+        fixture: &str,
+        directory: &Path,
+        app: &str,
+        port: Option<u16>,
+        lifetime: Lifetime,
+    ) -> Result<Self> {
         let registry = Registry::start(directory, lifetime)?;
         let project = Project::create(&directory.join("project"), fixture, app, &registry)?;
         let port = port.map_or_else(ports::free, Ok)?;
-        let vm = Self {
+        Ok(Self {
             app: app.parse()?,
             engine: Engine::of_this_machine(),
             registry,
             project,
             directory: directory.to_owned(),
+            root,
             port,
             lifetime,
             probation: None,
             watcher: None,
             agent: None,
             fetcher: None,
-        };
-        vm.configure(&json!({}))?;
-        Ok(vm)
+        })
     }
 
     /// Writes landfall.yaml; `more` is merged into the app.
@@ -129,7 +147,7 @@ impl Vm {
 
     /// The root directory.
     pub fn root(&self) -> PathBuf {
-        self.directory.join("root")
+        self.root.clone()
     }
 
     /// The reference that is followed.
