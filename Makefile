@@ -2,13 +2,15 @@
 SHELL := /bin/bash
 export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
-.PHONY: help try try-clean build release test test-compose-v5 test-units bench fuzz check fmt docker toolchain
+.PHONY: help try try-clean build release deb test-deb test test-compose-v5 test-units bench fuzz check fmt docker toolchain
 
 help:
 	@echo "make try              watch it work on this machine: registry, watcher, agent, a sample app; left running"
 	@echo "make try-clean        remove every trace of make try"
 	@echo "make build            build what the tests and make try run, into target/quick"
 	@echo "make release          build what ships: static programs, into target/<machine>-unknown-linux-musl/release"
+	@echo "make deb              pack what ships: target/deb/landfall_VERSION_ARCH.deb; ARCH=arm64 for the other machine"
+	@echo "make test-deb         the package: built twice alike, lintian, what it ships"
 	@echo "make test             unit, golden and end-to-end tests on the real Docker Engine and registry"
 	@echo "make test-compose-v5  the end-to-end tests with Docker Compose 5, built from source"
 	@echo "make test-units       the end-to-end tests with the daemons as the units that ship, on systemd 252 and 257"
@@ -47,10 +49,20 @@ build: toolchain
 release: toolchain
 	@tools/build-release.sh
 
+deb: toolchain
+	@tools/build-deb.sh
+
+# LANDFALL_PROGRAMS=DIR packs programs that are built already.
+test-deb: toolchain
+	@tools/install-deb-tools.sh
+	@[ -n "$$LANDFALL_PROGRAMS" ] || tools/build-release.sh
+	cargo test --profile quick --workspace --test deb
+
 test: docker build
 	@tools/install-compose-v5.sh
 	@tools/install-publishers.sh
 	@tools/install-azure-python.sh
+	@tools/install-systemd.sh
 	cargo test --profile quick --workspace --no-fail-fast -- --test-threads 3
 
 # What depends on Compose. By name and of the whole workspace, so that nothing is compiled a second time with other features.

@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/step.sh
+. tools/release-flags.sh
 
 step "the sample and landfall-exec, static" \
-    cargo build --release --target "$(uname -m)-unknown-linux-musl" -p landfall-sample -p landfall-exec
+    cargo build --release --target "$target" -p landfall-sample -p landfall-exec
 step "landfall, landfall-agent, landfall-image-watcher, landfall-secrets-fetcher, the tests" cargo build --profile quick --workspace

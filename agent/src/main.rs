@@ -8,6 +8,8 @@ use landfall_agent::children::Job;
 use landfall_agent::{child, fence};
 use landfall_core::{daemon, journal};
 
+const NAME: &str = "landfall-agent";
+
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     // This program again, for a moment: the fence narrows itself and becomes the Compose plugin, the others answer one question.
@@ -20,7 +22,11 @@ fn main() -> ExitCode {
         }
         None => {}
     }
-    journal::init("landfall-agent");
+    if let Some(version) = daemon::version(NAME, arguments.iter().cloned()) {
+        println!("{version}");
+        return ExitCode::SUCCESS;
+    }
+    journal::init(NAME);
     daemon::exit(run(arguments))
 }
 

@@ -100,6 +100,11 @@ impl Daemon {
     }
 }
 
+/// What `--version` as the first argument is answered with.
+pub fn version(name: &str, mut arguments: impl Iterator<Item = OsString>) -> Option<String> {
+    arguments.next().filter(|word| word == "--version").map(|_| format!("{name} {}", env!("CARGO_PKG_VERSION")))
+}
+
 /// Where the tree is: `--root DIR`, else the environment's `LANDFALL_ROOT`, else `/`. Daemons know no other argument.
 pub fn layout(
     arguments: impl IntoIterator<Item = OsString>,
@@ -120,7 +125,9 @@ pub fn layout(
 
 /// An argument that daemons do not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unexpected argument `{0}`; the only one is `--root DIR`, and settings live in `/etc/landfall/landfall.yaml`")]
+#[error(
+    "unexpected argument `{0}`; there are `--root DIR` and `--version`, and settings live in `/etc/landfall/landfall.yaml`"
+)]
 pub struct UnknownArgument(String);
 
 /// The end of `main`: prints the whole chain of an error once, and gives the exit code.
@@ -183,6 +190,14 @@ mod tests {
             let found = layout(arguments.iter().map(OsString::from), environment.map(OsString::from));
             assert_eq!(found.ok().map(|l| l.root().to_owned()), root.map(Into::into), "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn the_version_is_answered_where_it_is_the_first_word() {
+        let asked = |words: &[&str]| version("x", words.iter().map(OsString::from));
+        assert_eq!(asked(&["--version"]), Some(format!("x {}", env!("CARGO_PKG_VERSION"))));
+        assert_eq!(asked(&["--root", "--version"]), None);
+        assert_eq!(asked(&[]), None);
     }
 
     #[tokio::test]

@@ -10,6 +10,10 @@ use landfall_image_watcher::watcher;
 const NAME: &str = "landfall-image-watcher";
 
 fn main() -> ExitCode {
+    if let Some(version) = daemon::version(NAME, std::env::args_os().skip(1)) {
+        println!("{version}");
+        return ExitCode::SUCCESS;
+    }
     journal::init(NAME);
     daemon::exit(start())
 }

@@ -13,6 +13,10 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == owner::GIVE) {
         return owner::main();
     }
+    if let Some(version) = daemon::version(NAME, std::env::args_os().skip(1)) {
+        println!("{version}");
+        return ExitCode::SUCCESS;
+    }
     let is_clean = environment::clean();
     journal::init(NAME);
     daemon::exit(is_clean.context("cannot begin anew with a clean environment").and_then(|()| start()))
