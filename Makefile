@@ -10,7 +10,7 @@ help:
 	@echo "make build            build what the tests and make try run, into target/quick"
 	@echo "make release          build what ships: static programs, into target/<machine>-unknown-linux-musl/release"
 	@echo "make deb              pack what ships: target/deb/landfall_VERSION_ARCH.deb; ARCH=arm64 for the other machine"
-	@echo "make test-deb         the package: built twice alike, lintian, what it ships"
+	@echo "make test-deb         the package: built twice alike, lintian; installed, upgraded, removed, purged on machines"
 	@echo "make test             unit, golden and end-to-end tests on the real Docker Engine and registry"
 	@echo "make test-compose-v5  the end-to-end tests with Docker Compose 5, built from source"
 	@echo "make test-units       the end-to-end tests with the daemons as the units that ship, on systemd 252 and 257"
@@ -53,10 +53,12 @@ deb: toolchain
 	@tools/build-deb.sh
 
 # LANDFALL_PROGRAMS=DIR packs programs that are built already.
-test-deb: toolchain
+test-deb: docker build
 	@tools/install-deb-tools.sh
 	@[ -n "$$LANDFALL_PROGRAMS" ] || tools/build-release.sh
 	cargo test --profile quick --workspace --test deb
+	tools/test-package.sh bookworm
+	tools/test-package.sh trixie
 
 test: docker build
 	@tools/install-compose-v5.sh

@@ -1,13 +1,17 @@
 #!/bin/bash
 # To be sourced: a machine in a container, made of tools/make-vm-image.sh, with this repository at its own path, to read.
-# `machine_start SUITE`, then `machine COMMAND…` runs in it; `machine_install` puts in place what the package would.
+# `machine_start SUITE` or `machine_start SUITE-bare`, then `machine COMMAND…` runs in it; `machine_install` puts in place what the package
+# would; `machine_test NAME TESTS…` runs a test program of ours in it.
 
 machine_start() {
     machine=landfall-machine-$1-$$
     trap machine_end EXIT
     docker run -d --name "$machine" --label io.landfall.machine=test --hostname vm --privileged --cgroupns=private \
         --tmpfs /run --tmpfs /run/lock -e container=docker -m 8g -v "$PWD:$PWD:ro" -v /var/lib/docker "landfall-vm:$1" >/dev/null
-    machine_wait "dockerd answers" machine docker info
+    case $1 in
+    *-bare) machine_wait "systemd answers" machine systemctl list-units ;;
+    *) machine_wait "dockerd answers" machine docker info ;;
+    esac
 }
 
 machine_end() {
@@ -34,6 +38,7 @@ machine_wait() {
 
 machine_install() {
     local target=${CARGO_TARGET_DIR:-target} static
+    machine_programs=/usr/libexec/landfall
     static=$target/$(uname -m)-unknown-linux-musl/release
     machine mkdir -p /usr/libexec/landfall
     for program in landfall landfall-agent landfall-image-watcher landfall-secrets-fetcher; do
@@ -44,4 +49,13 @@ machine_install() {
     tar -C packaging -c usr etc | docker exec -i "$machine" tar -C / -x --no-same-owner
     machine systemd-sysusers
     machine systemctl daemon-reload
+}
+
+# Not below /tmp: units have one of their own.
+machine_test() {
+    local program
+    program=$(cargo test --profile quick --workspace --test "$1" --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
+    shift
+    machine mkdir -p /srv/landfall
+    machine env TMPDIR=/srv/landfall LANDFALL_UNITS=/ LANDFALL_PROGRAMS="$machine_programs" LANDFALL_DEBS=/srv "$PWD/${program#"$PWD/"}" "$@"
 }

@@ -12,8 +12,8 @@ shift || true
 tools/make-vm-image.sh "$suite"
 machine_start "$suite"
 machine_install
-tests=$(cargo test --profile quick --workspace --test e2e --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
 echo "$me: the end-to-end tests under units of $(machine systemctl --version | head -n 1) in $machine"
-machine mkdir -p /srv/landfall
-# Not below /tmp: units have one of their own.
-machine env TMPDIR=/srv/landfall LANDFALL_UNITS=/ LANDFALL_PROGRAMS=/usr/libexec/landfall "$PWD/$tests" --test-threads 3 "$@"
+machine_test e2e --test-threads 3 "$@"
+if [ $# = 0 ]; then
+    machine_test units --ignored --test-threads 1
+fi
