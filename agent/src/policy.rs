@@ -2,7 +2,7 @@
 //! outright are in [`crate::model`]; this judges values. Bind mounts are judged where they are resolved, in [`crate::mounts`].
 //! Pure. A rule here is never loosened by the release: only by landfall.yaml.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use landfall_core::config::{Host, Ports, Preview};
 use landfall_core::ids::AppName;
@@ -21,6 +21,9 @@ const BRIDGE_OPTIONS: &[&str] = &[
     "com.docker.network.bridge.enable_icc",
     "com.docker.network.bridge.enable_ip_masquerade",
 ];
+
+/// Azure's metadata service, and its `WireServer` and name server: with a network of that address the machine would ask a container.
+const MACHINE: [Ipv4Addr; 2] = [Ipv4Addr::new(169, 254, 169, 254), Ipv4Addr::new(168, 63, 129, 16)];
 
 /// All that this host's policy has against the project.
 pub fn judge(project: &Canonical, app: &AppName, preview: Option<&Preview>, host: &Host) -> Vec<Problem> {
@@ -174,7 +177,24 @@ fn judge_network(key: &str, network: &Network, app: &AppName, problems: &mut Vec
     {
         problem(Rule::NetworkOption, "ipam", "a driver or options for address management".to_owned());
     }
+    for subnet in network.ipam.iter().flat_map(|ipam| &ipam.config).filter_map(|pool| pool.subnet.as_deref()) {
+        if let Some(taken) = MACHINE.iter().find(|address| covers(subnet, **address)) {
+            problem(
+                Rule::NetworkOption,
+                "ipam",
+                format!("the subnet `{subnet}` covers {taken}, where the machine asks its cloud"),
+            );
+        }
+    }
     judge_labels("labels", &network.labels, |part, what| problem(Rule::ReservedLabel, part, what));
+}
+
+/// Whether an IPv4 network has this address. One that is none is for the Engine to refuse.
+fn covers(subnet: &str, address: Ipv4Addr) -> bool {
+    let Some((network, bits)) = subnet.split_once('/') else { return false };
+    let (Ok(network), Ok(bits @ 0..=32)) = (network.parse::<Ipv4Addr>(), bits.parse::<u32>()) else { return false };
+    let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+    network.to_bits() & mask == address.to_bits() & mask
 }
 
 fn judge_volume(key: &str, volume: &Volume, app: &AppName, host: &Host, problems: &mut Vec<Problem>) {
@@ -230,4 +250,28 @@ fn is_own(name: Option<&Text>, app: &AppName) -> bool {
 fn foreign(name: Option<&Text>, app: &AppName) -> String {
     let name = name.map_or("", |name| &**name);
     format!("`{name}` is not of this project (its own names begin with `{app}_`)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_subnet_covers() {
+        let [imds, wireserver] = MACHINE;
+        for (subnet, address, covered) in [
+            ("169.254.169.0/24", imds, true),
+            ("169.254.0.0/16", imds, true),
+            ("169.254.169.254/32", imds, true),
+            ("0.0.0.0/0", imds, true),
+            ("169.254.168.0/24", imds, false),
+            ("168.63.129.16/28", wireserver, true),
+            ("172.28.0.0/16", wireserver, false),
+            ("fd00::/8", imds, false),
+            ("169.254.0.0/33", imds, false),
+            ("169.254.0.0", imds, false),
+        ] {
+            assert_eq!(covers(subnet, address), covered, "{subnet} {address}");
+        }
+    }
 }

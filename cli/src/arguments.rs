@@ -72,8 +72,8 @@ pub enum Verb {
     Retry(Which),
     /// Ask the registry now, between two polls.
     Poll(Which),
-    /// Prepare this VM, as root, before its daemons start: memory for secrets, and the key that they are sealed with. What is
-    /// there stays.
+    /// Prepare this VM, as root, before Docker and the daemons start, and look again each minute: the guard of its identity,
+    /// memory for secrets, the limit of all containers, the key that secrets are sealed with. What is as it should be stays.
     Host(Host),
     /// Write a first landfall.yaml, and print what is to be done in Azure; it calls nothing there.
     Init(Init),

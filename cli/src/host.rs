@@ -1,27 +1,31 @@
-//! `landfall host`: what root prepares on a VM before Docker and the daemons start: the memory that secrets lie in, and the key that
-//! they are sealed with on the disk. Each step is done once and tells what it found or did; nothing that is there is replaced.
-//! The key itself is never shown, and never on a disk but as `systemd-creds` has encrypted it.
+//! `landfall host`: what root prepares on a VM before Docker and the daemons start, and looks at again every minute: the guard of
+//! the machine's identity, the memory that secrets lie in, what containers may have of the machine's memory, and the key that secrets
+//! are sealed with on the disk. Each step is done by itself, and tells what it found or did; one that fails keeps no other from being
+//! done. It stays for none of it: what it sets holds without it.
+
+pub mod accounts;
+pub mod guard;
+pub mod key;
+pub mod memory;
+pub mod ruleset;
+pub mod slice;
+pub mod step;
 
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
-use landfall_core::command::Command;
-use landfall_core::ids::printable;
-use landfall_core::layout::{CACHE_KEY, Layout};
-use landfall_core::publish;
-use landfall_core::secrets_mount::{self, MountError, Mounted};
-use ring::rand::{SecureRandom as _, SystemRandom};
-use zeroize::Zeroizing;
+use landfall_core::config::{self, ConfigError, Settings};
+use landfall_core::journal;
+use landfall_core::layout::Layout;
 
-use crate::failure::{Exit, Failed};
-use crate::terminal;
+use self::step::{Said, Step, Teller};
+use crate::failure::{Exit, Failed, chain};
 
 /// systemd's own program for credentials (250 and later).
 const SYSTEMD_CREDS: &str = "/usr/bin/systemd-creds";
-const KEY_BYTES: usize = 32;
-const KEY_MODE: u32 = 0o600;
-/// `a TPM2 without rights for this program` and the like: enough of what it says.
-const WORDS: usize = 400;
+const SYSTEMCTL: &str = "/usr/bin/systemctl";
+/// Of the package `nftables`.
+const NFT: &str = "/usr/sbin/nft";
 
 /// Arguments of `host`.
 #[derive(Debug, Args)]
@@ -53,149 +57,39 @@ impl WithKey {
     }
 }
 
-/// Does all of it, and says so. A key that cannot be made leaves the cache off, and is no failure where there is no `systemd-creds`.
+/// Does all of it, the guard first, and says so. Exit code 1 where a step failed.
 pub async fn run(layout: &Layout, arguments: &Host) -> Result<Exit, Failed> {
-    terminal::out(&format!("{}\n", memory(layout)?));
-    let said = key(layout, Path::new(SYSTEMD_CREDS), arguments.with_key.word()).await?;
-    terminal::out(&format!("{said}\n"));
-    Ok(Exit::Done)
-}
-
-fn memory(layout: &Layout) -> Result<String, Failed> {
-    let path = layout.secrets();
-    match secrets_mount::ensure(&path) {
-        Ok(Mounted::Already) => Ok(format!("memory for secrets: mounted at `{}` already", path.display())),
-        Ok(Mounted::Now) => Ok(format!("memory for secrets: mounted at `{}`", path.display())),
-        Err(error @ (MountError::Mount { .. } | MountError::Unfit(_))) => {
-            let text = error.to_string();
-            let (what, next) = text.split_once("; next: ").unwrap_or((&text, "see the kernel's log: `dmesg`"));
-            Err(Failed::new(Exit::Failed, what).next(next))
-        }
-    }
-}
-
-/// The key, made where there is none and this machine can keep it.
-async fn key(layout: &Layout, program: &Path, with_key: &str) -> Result<String, Failed> {
-    let path = layout.cache_key();
-    if path.exists() && program.exists() {
-        return opens(&path, program).await;
-    }
-    if path.exists() {
-        return Ok(format!("key of the cache: `{}` is there", path.display()));
-    }
-    if !program.exists() {
-        return Ok(format!(
-            "key of the cache: not made, there is no `{}` here; secrets are not sealed for a boot without the vault",
-            program.display()
-        ));
-    }
-    let failed = |why: String| {
-        Failed::new(Exit::Failed, format!("cannot make the key of the cache `{}`: {why}", path.display()))
-            .next("run it as root; where this machine's TPM2 does not do it, `landfall host --with-key host`")
-    };
-    let mut secret = Zeroizing::new([0; KEY_BYTES]);
-    SystemRandom::new().fill(secret.as_mut()).map_err(|_| failed("no random numbers".to_owned()))?;
-    let command = Command::new(program)
-        .arg("encrypt")
-        .arg(format!("--with-key={with_key}"))
-        .arg(format!("--name={CACHE_KEY}"))
-        .args(["-", "-"])
-        // It lives as long as this call, in a process that ends with it.
-        .stdin(secret.to_vec());
-    let output = command.run().await.map_err(|error| failed(error.to_string()))?;
-    if !output.success() || output.stdout.is_empty() {
-        let said = printable(output.stderr.trim(), WORDS);
-        return Err(failed(format!("`{}` ended with {}: {said}", program.display(), output.code)));
-    }
-    let is_new = publish::write_new(&path, &output.stdout, KEY_MODE).map_err(|error| failed(error.to_string()))?;
-    Ok(if is_new {
-        format!("key of the cache: made, `{}`, encrypted with `--with-key={with_key}`", path.display())
+    let mut teller = Teller::new(journal::init("landfall-host"));
+    let (settings, read) = settings(layout);
+    teller.tell(read);
+    let host = settings.clone().unwrap_or_default();
+    let passes = accounts::passes(&host.imds_users);
+    let guard = if host.guard {
+        guard::raise(layout, Path::new(NFT), &passes).await
     } else {
-        format!("key of the cache: `{}` is there", path.display())
-    })
-}
-
-/// One that is there stays, but a copied disk or a TPM2 that forgot must not be found out by a fetcher that does not start.
-async fn opens(path: &Path, program: &Path) -> Result<String, Failed> {
-    let command = Command::new(program).arg("decrypt").arg(format!("--name={CACHE_KEY}")).arg(path).arg("-");
-    let failed = |why: String| {
-        let text = format!("the key of the cache `{}` does not open on this machine: {why}", path.display());
-        Failed::new(Exit::Failed, text).next(format!(
-            "was the disk copied, or the TPM2 or its state of Secure Boot changed? `rm {}`, then `landfall host`; what is sealed is written anew when the vault answers",
-            path.display()
-        ))
+        guard::lower(layout, Path::new(NFT)).await
     };
-    let output = command.run().await.map_err(|error| failed(error.to_string()))?;
-    let is_key = Zeroizing::new(output.stdout).len() == KEY_BYTES;
-    if output.code != 0 {
-        return Err(failed(format!(
-            "`{}` ended with {}: {}",
-            program.display(),
-            output.code,
-            printable(output.stderr.trim(), WORDS)
-        )));
-    }
-    if !is_key {
-        return Err(failed(format!("it has not {KEY_BYTES} bytes")));
-    }
-    Ok(format!("key of the cache: `{}` is there, and opens", path.display()))
+    teller.tell(guard);
+    teller.tell(memory::secrets(layout, accounts::fetcher()));
+    teller.tell(memory::credentials(layout, accounts::fetcher(), accounts::readers()));
+    let reserve = settings.map(|host| host.reserve_memory);
+    teller.tell(slice::limit(layout, Path::new(SYSTEMCTL), reserve).await);
+    teller.tell(key::key(layout, Path::new(SYSTEMD_CREDS), arguments.with_key.word()).await);
+    Ok(teller.exit())
 }
 
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    /// A program that says of what it is given, and how it was called.
-    fn stand_in(root: &Path, script: &str) -> std::path::PathBuf {
-        let program = root.join("systemd-creds");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        program
-    }
-
-    #[tokio::test]
-    async fn a_key_is_made_once_and_never_replaced() {
-        let root = tempfile::tempdir().unwrap();
-        let layout = Layout::new(root.path());
-        let program = stand_in(
-            root.path(),
-            "if [ $1 = decrypt ]; then exec /usr/bin/head -c 32 \"$3\"; fi; echo \"$@\"; exec /usr/bin/sha256sum",
-        );
-        let said = key(&layout, &program, "host").await.unwrap();
-        assert!(said.contains("made, `") && said.contains("--with-key=host"), "{said}");
-        let made = std::fs::read_to_string(layout.cache_key()).unwrap();
-        assert!(made.starts_with("encrypt --with-key=host --name=landfall-cache-key - -\n"), "{made}");
-        assert_eq!(std::fs::metadata(layout.cache_key()).unwrap().permissions().mode() & 0o777, 0o600);
-        let said = key(&layout, &program, "host").await.unwrap();
-        assert!(said.contains("is there"), "{said}");
-        assert_eq!(std::fs::read_to_string(layout.cache_key()).unwrap(), made);
-        for (script, words) in [("echo wrong TPM2 >&2; exit 1", "wrong TPM2"), ("echo short", "it has not 32 bytes")] {
-            let failed = key(&layout, &stand_in(root.path(), script), "host").await.unwrap_err();
-            assert!(failed.message.contains(words) && failed.next.is_some_and(|next| next.contains("`rm ")), "{words}");
-            assert_eq!(std::fs::read_to_string(layout.cache_key()).unwrap(), made);
+/// What the settings say of this machine; `None` where they have a mistake. Nobody is let through by settings that nobody can read.
+fn settings(layout: &Layout) -> (Option<config::Host>, Step) {
+    match Settings::load(layout) {
+        Ok(settings) => (Some(settings.host), Ok(Said::found("settings: read".to_owned()))),
+        Err(ConfigError::Missing { path }) => {
+            let text = format!("settings: `{}` is not there yet, so the defaults hold", path.display());
+            (Some(config::Host::default()), Ok(Said::found(text)))
         }
-        let said = key(&layout, Path::new("/absent"), "host").await.unwrap();
-        assert!(said.ends_with("is there"), "{said}");
-        let program = stand_in(root.path(), "echo \"$@\"; exec /usr/bin/sha256sum");
-        // Another machine has another key.
-        std::fs::remove_file(layout.cache_key()).unwrap();
-        key(&layout, &program, "host").await.unwrap();
-        assert_ne!(std::fs::read_to_string(layout.cache_key()).unwrap(), made);
-    }
-
-    #[tokio::test]
-    async fn without_the_program_it_is_told_and_with_one_that_fails_nothing_is_left() {
-        let root = tempfile::tempdir().unwrap();
-        let layout = Layout::new(root.path());
-        let said = key(&layout, &root.path().join("absent"), "auto").await.unwrap();
-        assert!(said.contains("there is no `") && said.contains("not sealed"), "{said}");
-        for script in ["echo no TPM2 >&2; exit 1", "exit 0"] {
-            let program = stand_in(root.path(), script);
-            let failed = key(&layout, &program, "tpm2").await.unwrap_err();
-            assert!(failed.next.is_some_and(|next| next.contains("--with-key host")), "{}", failed.message);
-            assert!(!layout.cache_key().exists());
+        Err(error @ (ConfigError::Read { .. } | ConfigError::Invalid { .. } | ConfigError::Incomplete { .. })) => {
+            let text =
+                format!("settings not read: {}; the guard lets nobody of `host.imds_users` through", chain(&error));
+            (None, Err(Failed::new(Exit::Failed, text).next("correct the file; `landfall check` shows the place")))
         }
     }
 }

@@ -16,15 +16,27 @@ use tracing_subscriber::layer::SubscriberExt;
 /// The environment variable that sets the level: `error`, `warn`, `info` (the default), `debug` or `trace`.
 pub const LEVEL_VARIABLE: &str = "LANDFALL_LOG";
 
-/// Sets up the log of this process. Called once, first thing in `main`; a second call changes nothing.
-pub fn init(program: &str) {
+/// Where log lines of this process go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sink {
+    /// The native journal.
+    Journal,
+    /// stderr, for people.
+    Stderr,
+}
+
+/// Sets up the log of this process. Called once, first thing in `main`; a second call changes nothing. Says where its lines go.
+pub fn init(program: &str) -> Sink {
     let level = level(std::env::var(LEVEL_VARIABLE).ok().as_deref());
     let registry = tracing_subscriber::registry().with(level);
     // `set_global_default` fails only where a log is set up already: that one stays.
-    let _ = match journal_layer(program) {
-        Some(journal) => tracing::subscriber::set_global_default(registry.with(journal)),
-        None => tracing::subscriber::set_global_default(registry.with(terminal::Lines::new(use_colour()))),
+    let (_, sink) = if let Some(journal) = journal_layer(program) {
+        (tracing::subscriber::set_global_default(registry.with(journal)), Sink::Journal)
+    } else {
+        let lines = terminal::Lines::new(use_colour());
+        (tracing::subscriber::set_global_default(registry.with(lines)), Sink::Stderr)
     };
+    sink
 }
 
 fn journal_layer(program: &str) -> Option<tracing_journald::Layer> {

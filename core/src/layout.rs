@@ -266,6 +266,16 @@ impl Layout {
         self.at("run/landfall/agent/status.json")
     }
 
+    /// What `landfall host` remembers of the guard that it laid down in this boot.
+    pub fn guard_state(&self) -> PathBuf {
+        self.at("run/landfall/host/guard.json")
+    }
+
+    /// There where systemd is what runs the machine (`sd_booted(3)`).
+    pub fn systemd(&self) -> PathBuf {
+        self.at("run/systemd/system")
+    }
+
     /// The root itself.
     pub fn root(&self) -> &Path {
         &self.root

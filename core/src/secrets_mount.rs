@@ -130,6 +130,21 @@ pub fn ensure(path: &Path) -> Result<Mounted, MountError> {
     Ok(mounted)
 }
 
+/// Sees to a directory for what a group reads. It is mounted where memory above it is not fit: `/run` is, on a machine without swap.
+pub fn ensure_shared(path: &Path) -> Result<Mounted, MountError> {
+    let failed = |source| MountError::Mount { path: path.to_owned(), source };
+    publish::make_directories(path).map_err(failed)?;
+    match check_for(path, SHARED) {
+        Ok(()) => Ok(Mounted::Already),
+        Err(Unfit::OnDisk { .. } | Unfit::Swap(_)) if !is_mounted(path).map_err(failed)? => {
+            mount_for(path, SHARED).map_err(failed)?;
+            check_for(path, SHARED)?;
+            Ok(Mounted::Now)
+        }
+        Err(unfit @ (Unfit::Absent { .. } | Unfit::OnDisk { .. } | Unfit::Swap(_))) => Err(unfit.into()),
+    }
+}
+
 /// Whether a file system of its own is there: `/run` is in memory too, and is not ours.
 fn is_mounted(path: &Path) -> io::Result<bool> {
     match (std::fs::metadata(path), path.parent()) {

@@ -21,6 +21,7 @@
 //! | [`counting_proxy`] | the bytes that a program sends and receives |
 //! | [`tracer`], [`points`] | a process killed at a chosen system call |
 //! | [`sandbox`] | Azure Key Vault and IMDS as they behave, told what to hold and what to break |
+//! | [`cloud`] | both addresses of Azure outside a namespace of a test's own |
 //! | [`secrets_memory`] | the memory that secrets lie in |
 //! | [`fetcher`] | a secrets-fetcher beside such a sandbox, for a test that plays the agent |
 //! | [`unit_client`] | asks for a credential of a unit as systemd does |
@@ -33,6 +34,7 @@ pub mod artifact;
 pub mod bench;
 pub mod chance;
 pub mod clean;
+pub mod cloud;
 pub mod counting_proxy;
 pub mod daemon;
 pub mod docker_restart;

@@ -50,7 +50,7 @@ pub struct Vm {
     fetcher: Option<Daemon>,
 }
 
-/// How a run of the CLI ended.
+/// How a run of the CLI, or of another program, ended.
 #[derive(Debug, Clone)]
 pub struct Ran {
     /// The exit code; -1 for a signal.
@@ -59,6 +59,19 @@ pub struct Ran {
     pub stdout: String,
     /// Its talk.
     pub stderr: String,
+}
+
+impl Ran {
+    /// Runs it to its end.
+    pub fn of(command: &mut Command) -> Result<Self> {
+        let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        })
+    }
 }
 
 impl Vm {
@@ -248,9 +261,7 @@ impl Vm {
             command.env("LANDFALL_REGISTRY_USERNAME", &credential.username);
             command.env("LANDFALL_REGISTRY_PASSWORD", &credential.password);
         }
-        let output = command.args(arguments).output()?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(Ran { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) })
+        Ran::of(command.args(arguments))
     }
 
     fn landfall_ok(&self, arguments: &[&str]) -> Result<String> {

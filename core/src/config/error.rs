@@ -65,7 +65,6 @@ impl ConfigError {
 /// Keys that the design knows and this version does not, each with a key that stands beside it where it belongs.
 const NOT_YET: &[(&str, &str)] = &[
     ("notify", "apps"),
-    ("imds_users", "allow_binds"),
     ("drift", "allow_binds"),
     ("signatures", "allow_binds"),
     ("cpu", "memory"),

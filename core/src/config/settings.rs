@@ -53,6 +53,17 @@ pub struct Host {
     pub allow_binds: Vec<String>,
     /// `host.publish: loopback`: ports are bound on loopback only.
     pub publish_loopback_only: bool,
+    /// `host.guard`: containers and most users are kept from the cloud's metadata service.
+    #[serde(default = "on")]
+    pub guard: bool,
+    /// `host.imds_users`: who of this machine may reach it beside root and the secrets-fetcher, by name or number.
+    #[serde(default)]
+    pub imds_users: Vec<String>,
+}
+
+/// What settings that were kept before there was a key had.
+fn on() -> bool {
+    true
 }
 
 impl Default for Host {
@@ -63,6 +74,8 @@ impl Default for Host {
             default_memory: None,
             allow_binds: Vec::new(),
             publish_loopback_only: false,
+            guard: true,
+            imds_users: Vec::new(),
         }
     }
 }

@@ -51,6 +51,7 @@ apps:
         default_memory: Some(64 << 20),
         allow_binds: vec!["/srv/data".into()],
         publish_loopback_only: true,
+        ..Host::default()
     };
     assert_eq!(settings.host, host);
     let app = &settings.apps.values().next().unwrap();
@@ -140,7 +141,9 @@ fn mistakes_have_a_place_and_a_next_step() {
         ("vaults: { default: { cache_age: 999ms } }", "1:33", "expected `1s` to `2160h`"),
         ("host: { reserve: { cpu: 0.2 } }", "1:20", "`cpu` is not supported by this version"),
         ("host: { reserve: { disk: 10% } }", "1:20", "`disk` is not supported by this version"),
-        ("host: { imds_users: [] }", "1:9", "`imds_users` is not supported by this version"),
+        ("host: { imds_users: [\"a b\"] }", "1:22", "`a b` is not a valid user"),
+        ("host: { imds_users: [99999999999] }", "1:22", "`99999999999` is not a valid user"),
+        ("host: { guard: true }", "1:16", "expected `on` or `off`"),
         ("registries: { ghcr.io: { username: \"a:b\" } }", "1:36", "expected a name without `:`"),
         ("registries: { ghcr.io: { secret: a_b } }", "1:34", "`a_b` is not a valid secret: expected `name`"),
         ("registries: { ghcr.io: { file: /x } }", "1:26", "`file` is not supported by this version"),
@@ -180,6 +183,20 @@ fn mistakes_have_a_place_and_a_next_step() {
         assert!(shown.contains(words), "{text}: {shown}");
         assert!(!shown.contains('\n') && !shown.ends_with('.'), "{text}: {shown}");
     }
+}
+
+#[test]
+fn the_guard_is_on_unless_somebody_says_off() {
+    let host = |files: &[(&str, &str)]| load(files).unwrap().host;
+    let main = ("main", "host: { imds_users: [1000, waagent] }");
+    let named = host(&[main]);
+    assert_eq!((named.guard, named.imds_users.join(" ").as_str()), (true, "1000 waagent"));
+    let over = host(&[main, ("1-x.yaml", "host: { guard: off, imds_users: [] }")]);
+    assert_eq!((over.guard, over.imds_users.len()), (false, 0));
+    // What an agent kept before there was a guard.
+    let mut before = serde_json::to_value(Host { guard: false, ..Host::default() }).unwrap();
+    before.as_object_mut().unwrap().retain(|key, _| key != "guard" && key != "imds_users");
+    assert_eq!(serde_json::from_value::<Host>(before).unwrap(), Host::default());
 }
 
 const VAULT: &str = "vaults: { default: { url: \"https://kv.vault.azure.net\", allow: [stage-*] } }";

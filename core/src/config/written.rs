@@ -52,6 +52,8 @@ struct WrittenHost {
     default_caps: Option<DefaultCaps>,
     allow_binds: Option<Vec<BindRoot>>,
     publish: Option<Publish>,
+    guard: Option<Guard>,
+    imds_users: Option<Vec<ImdsUser>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -153,6 +155,8 @@ impl Config {
                 default_memory: host.default_caps.and_then(|caps| caps.memory).map(|s| s.0),
                 allow_binds: host.allow_binds.unwrap_or_default().into_iter().map(|bind| bind.0).collect(),
                 publish_loopback_only: matches!(host.publish, Some(Publish::Loopback)),
+                guard: host.guard.map_or(defaults.guard, |guard| guard.0),
+                imds_users: host.imds_users.unwrap_or_default().into_iter().map(|user| user.0).collect(),
             },
             vaults,
             registries,
@@ -170,6 +174,8 @@ impl WrittenHost {
         merge_with(&mut self.default_caps, over.default_caps, |under, over| replace(&mut under.memory, over.memory));
         replace(&mut self.allow_binds, over.allow_binds);
         replace(&mut self.publish, over.publish);
+        replace(&mut self.guard, over.guard);
+        replace(&mut self.imds_users, over.imds_users);
     }
 }
 
@@ -268,6 +274,8 @@ checked! {
     RegistryHost(String) = |t| keep(t, is_registry(t), "registry", "expected a host, as in `ghcr.io` or `10.0.0.4:5000`");
     BindRoot(String) = |t| keep(t, is_bind_root(t), "path to bind", "expected an absolute path without `..`, not `/`");
     VaultName(String) = |t| keep(t, is_vault_name(t), "vault", "use lower-case letters, digits and `-`, at most 40");
+    Guard(bool) = parse_guard;
+    ImdsUser(String) = |t| keep(t, is_user(t), "user", "expected the name of a user of this machine, or its number");
     AbsoluteFile(String) = |t| keep(t, is_bind_root(t), "file", "expected an absolute path without `..`");
     Profile(String) = |t| keep(t, is_profile(t), "profile", "use letters, digits, `_`, `.` and `-`");
     Variable(String) = parse_variable;
@@ -310,6 +318,14 @@ fn parse_source(text: &str) -> Result<Source, InvalidValue> {
     }
 }
 
+fn parse_guard(text: &str) -> Result<bool, InvalidValue> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(InvalidValue::new("guard", text, "expected `on` or `off`")),
+    }
+}
+
 fn parse_variable(text: &str) -> Result<String, InvalidValue> {
     // Compose and Docker read these themselves: one would redirect the child that translates the release.
     if text.starts_with("COMPOSE_") || text.starts_with("DOCKER_") {
@@ -327,6 +343,14 @@ fn parse_variable(text: &str) -> Result<String, InvalidValue> {
 fn is_profile(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// A number, or what `useradd` takes for a name and no more.
+fn is_user(text: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let number = text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u32>().is_ok();
+    let name = text.len() <= 32 && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    number || (name && text.bytes().all(letter))
 }
 
 pub(super) fn is_bind_root(text: &str) -> bool {

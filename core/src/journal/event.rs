@@ -85,6 +85,8 @@ events! {
     SECRETS_SWITCHED = "7a1f5be2c09d4b6f93e8d4167a52bc30", "secrets-switched";
     /// A rotation made a service that sees its secrets live ill: it sees the versions before again.
     ROTATION_TAKEN_BACK = "b8d03e64f71c4a95a2671f9ec05d83e4", "rotation-taken-back";
+    /// Somebody changed or removed the rules that keep containers from the machine's identity: they are in force again.
+    GUARD_RESTORED = "c4f1713aea82cf9fa5ad05157f74da12", "guard-restored";
 }
 
 /// The name of an event, for readers without a catalog.
