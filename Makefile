@@ -67,6 +67,7 @@ test: docker build
 	@tools/install-systemd.sh
 	@tools/install-busybox.sh
 	@tools/install-nftables.sh
+	@tools/install-promtool.sh
 	cargo test --profile quick --workspace --no-fail-fast -- --test-threads 3
 
 # What depends on Compose. By name and of the whole workspace, so that nothing is compiled a second time with other features.

@@ -73,6 +73,7 @@ pub async fn run(layout: Layout) -> Result<()> {
         probation,
         views: RefCell::new(BTreeMap::new()),
         changed: Notify::new(),
+        pulls: RefCell::default(),
         ended: Notify::new(),
         needs: RefCell::default(),
         first_live: RefCell::default(),

@@ -77,7 +77,8 @@ impl AppLoop {
             None => state,
         };
         let chronicle = Chronicle::open(app.clone(), &shared.layout.history(&app))?;
-        shared.views.borrow_mut().insert(app.clone(), AppView { state: state.clone(), ..AppView::default() });
+        let view = AppView { state: state.clone(), totals: chronicle.totals().clone(), ..AppView::default() };
+        shared.views.borrow_mut().insert(app.clone(), view);
         Ok(Self {
             look: Look::new(app.clone()),
             newest: ReleaseWatch::new(app.clone(), Rc::clone(&shared)),
@@ -109,7 +110,9 @@ impl AppLoop {
         while !self.forgotten {
             let pause = match self.turn().await {
                 Ok(pause) => {
-                    self.engine_failures = 0;
+                    if std::mem::take(&mut self.engine_failures) > 0 {
+                        self.show_stuck();
+                    }
                     pause
                 }
                 Err(error) => {
@@ -120,6 +123,7 @@ impl AppLoop {
                     }
                     self.look.forget();
                     self.show(Some(text));
+                    self.show_stuck();
                     Some(AGAIN.after(self.engine_failures))
                 }
             };
@@ -351,6 +355,12 @@ impl AppLoop {
         live_files::write_wanted(&self.shared, &self.app, &self.state, &self.newest)
     }
 
+    fn show_stuck(&self) {
+        if let Some(view) = self.shared.views.borrow_mut().get_mut(&self.app) {
+            view.stuck = self.engine_failures > 0;
+        }
+    }
+
     fn show(&self, why: Option<String>) {
         let mut views = self.shared.views.borrow_mut();
         let view = views.entry(self.app.clone()).or_default();
@@ -369,6 +379,7 @@ impl AppLoop {
             view.seen.containers.values().filter(|c| self.runtime.gate_open(c)).map(|c| c.id.clone()).collect();
         view.backing_off = view.seen.containers.keys().filter(|id| self.runtime.exits(id) > 0).cloned().collect();
         view.restarts = view.seen.containers.keys().map(|id| (id.clone(), self.outages.restarts(id))).collect();
+        view.totals = self.chronicle.totals().clone();
         self.shared.changed.notify_one();
     }
 }

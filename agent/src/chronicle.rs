@@ -10,6 +10,7 @@ use crate::history::{self, History};
 use crate::outage::News;
 use crate::report;
 use crate::spec::Deployment;
+use crate::totals::Totals;
 
 /// The chronicle of one app.
 #[derive(Debug)]
@@ -22,6 +23,11 @@ impl Chronicle {
     /// Opens or begins the history in this file.
     pub fn open(app: AppName, path: &Path) -> Result<Self> {
         Ok(Self { app, history: History::open(path)? })
+    }
+
+    /// What all that was told adds up to.
+    pub fn totals(&self) -> &Totals {
+        self.history.totals()
     }
 
     /// Tells an entry, with the log that explains it.

@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use landfall_core::protocol::Cause;
+
 use crate::judge::{self, Judged};
 use crate::observed::{Container, Millis, Observed, RunState};
 use crate::order::start_order;
@@ -76,8 +78,17 @@ pub enum Next {
         /// Its container, for the log.
         id: Option<String>,
         /// Why.
-        reason: String,
+        why: Fault,
     },
+}
+
+/// Why a service is not well, as a kind and for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Of which kind.
+    pub cause: Cause,
+    /// For people.
+    pub reason: String,
 }
 
 /// What is being done.
@@ -290,7 +301,7 @@ fn look(view: &View<'_>, service: place::Turn<'_>) -> Look {
                 probe.push(id.clone());
                 until = until.min(end);
             }
-            Judged::Ill(reason) => return judge::ill(view, name, spec, container, reason),
+            Judged::Ill(why) => return judge::ill(view, name, spec, container, why),
         }
     }
     // What is up is probed first; what waits for its turn is looked at again when that is done.
@@ -307,7 +318,10 @@ fn missing(view: &View<'_>, name: &str, id: &str) -> Look {
     let reason = format!("its container {} is gone", &id[..id.len().min(12)]);
     match view.mode {
         Mode::Supervise => Look::waits(None, reason),
-        Mode::Forward | Mode::Back => Look::Act(Next::Failed { service: name.to_owned(), id: None, reason }),
+        Mode::Forward | Mode::Back => {
+            let why = Fault { cause: Cause::Gone, reason };
+            Look::Act(Next::Failed { service: name.to_owned(), id: None, why })
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::ahead::Ahead;
 use crate::final_model::{self, Joined};
 use crate::preparation;
+use crate::pulls;
 use crate::shared::Shared;
 use crate::state::{AppState, Generation};
 use crate::yaml;
@@ -25,7 +26,7 @@ pub async fn create(shared: &Shared, app: &AppName, state: &AppState, compose: &
     if state.recreation.is_some() {
         for spec in creation.scale.keys().filter_map(|service| deployment.services.get(service)) {
             let settings = shared.settings();
-            let pull = shared.engine.pull(&settings, app, &spec.image);
+            let pull = pulls::pull(shared, &settings, app, &spec.image);
             tokio::time::timeout(FETCH, pull)
                 .await
                 .with_context(|| format!("`{}` takes too long to fetch", spec.image))??;

@@ -46,6 +46,7 @@ pub fn note(held: &AppState) -> Option<(String, Note)> {
         event: HistoryEvent::Held,
         deployment: held.live.as_ref().map(|g| g.deployment.clone()),
         reason: Some(reason.clone()),
+        cause: None,
         services: Vec::new(),
         attempt: None,
         evidence: None,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use landfall_core::protocol::HistoryEvent;
+use landfall_core::protocol::{Cause, HistoryEvent};
 
 use crate::converge::{Mode, Next, Step, View, converge};
 use crate::ending;
@@ -56,6 +56,8 @@ pub struct Note {
     pub deployment: Option<Deployment>,
     /// Why.
     pub reason: Option<String>,
+    /// The kind of failure that this is, if it is one.
+    pub cause: Option<Cause>,
     /// Services touched.
     pub services: Vec<String>,
     /// The attempt it belongs to.
@@ -134,8 +136,8 @@ pub fn decide(
         Phase::Rolling { target, from, attempt } => {
             let neighbours = from.as_ref().map(Generation::all_ids).unwrap_or_default();
             match run(target, Mode::Forward, &neighbours) {
-                Next::Failed { service, id, reason } => {
-                    outcome::fail(state, target, from.as_ref(), attempt, &service, id, &reason)
+                Next::Failed { service, id, why } => {
+                    outcome::fail(state, target, from.as_ref(), attempt, &service, id, &why)
                 }
                 Next::Settled => {
                     let until = now + outcome::monitor_window(target, from.as_ref());
@@ -153,8 +155,8 @@ pub fn decide(
         Phase::Monitoring { target, from, attempt, until } => {
             let neighbours = from.as_ref().map(Generation::all_ids).unwrap_or_default();
             match run(target, Mode::Forward, &neighbours) {
-                Next::Failed { service, id, reason } => {
-                    outcome::fail(state, target, from.as_ref(), attempt, &service, id, &reason)
+                Next::Failed { service, id, why } => {
+                    outcome::fail(state, target, from.as_ref(), attempt, &service, id, &why)
                 }
                 Next::Settled if now >= *until => outcome::commit(machine, state, target, from.as_ref(), attempt, now),
                 Next::Settled => Decision::Wait {
@@ -167,7 +169,7 @@ pub fn decide(
         }
         Phase::RollingBack { failed, to, reason, attempt } => match to {
             Some(to) => match run(to, Mode::Back, &none) {
-                Next::Failed { service, id, reason: second } => {
+                Next::Failed { service, id, why: second } => {
                     outcome::hold_after_failed_return(state, to, &service, id, reason, &second)
                 }
                 Next::Settled => outcome::returned(state, failed, Some(to), reason, attempt),
@@ -248,8 +250,8 @@ fn plain(state: &AppState, next: Next) -> Decision {
         }
         Next::Wait { until, probe, why } => Decision::Wait { until, probe, why: Some(why) },
         Next::Settled => Decision::Wait { until: None, probe: Vec::new(), why: None },
-        Next::Failed { service, reason, .. } => {
-            Decision::Wait { until: None, probe: Vec::new(), why: Some(format!("`{service}`: {reason}")) }
+        Next::Failed { service, why, .. } => {
+            Decision::Wait { until: None, probe: Vec::new(), why: Some(format!("`{service}`: {}", why.reason)) }
         }
     }
 }

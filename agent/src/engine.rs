@@ -1,6 +1,7 @@
 //! The one door to the Docker Engine: looks, and executes steps that the plan decided. Decides nothing itself.
 //! Every call has a deadline, so that a hung daemon is a state and not a hang.
 
+mod pull;
 mod remains;
 mod signals;
 
@@ -12,9 +13,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use bollard::exec::StartExecResults;
 use bollard::models::ContainerStatsResponse;
 use bollard::query_parameters::{
-    CreateImageOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, RestartContainerOptionsBuilder, StatsOptionsBuilder,
-    StopContainerOptionsBuilder, TagImageOptionsBuilder,
+    EventsOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    RenameContainerOptionsBuilder, RestartContainerOptionsBuilder, StatsOptionsBuilder, StopContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt as _;
@@ -38,10 +38,6 @@ pub const SPEC: &str = "io.landfall.spec";
 
 /// No call but a pull or a stop takes longer.
 const CALL: Duration = Duration::from_secs(30);
-/// A pull may be slow, but never endless.
-const PULL: Duration = Duration::from_mins(30);
-/// Where images are tagged so that nobody prunes them: a repository for each app, a tag for each digest.
-const KEEPER: &str = "landfall.local";
 
 /// A connection to the Engine.
 #[derive(Debug, Clone)]
@@ -58,6 +54,8 @@ pub struct MachineFacts {
     pub cpus: u32,
     /// True for the systemd cgroup driver: a slice can be a parent.
     pub systemd_cgroups: bool,
+    /// Where the Engine keeps images, containers and volumes.
+    pub data: String,
     /// `26.1.5` and the like.
     pub version: String,
 }
@@ -78,7 +76,7 @@ impl Engine {
     pub fn new(socket: &Path) -> Result<Self> {
         let path = socket.to_str().context("the path of the Docker socket is not UTF-8")?;
         // The client's own timeout is the longest of ours: each call brings its deadline.
-        let docker = Docker::connect_with_socket(path, PULL.as_secs(), API_DEFAULT_VERSION)
+        let docker = Docker::connect_with_socket(path, pull::PULL.as_secs(), API_DEFAULT_VERSION)
             .with_context(|| format!("cannot use the Docker socket `{path}`"))?;
         Ok(Self { docker })
     }
@@ -91,6 +89,7 @@ impl Engine {
             memory: info.mem_total.and_then(|m| u64::try_from(m).ok()).unwrap_or(0),
             cpus: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
             systemd_cgroups: info.cgroup_driver.is_some_and(|d| d.to_string() == "systemd"),
+            data: info.docker_root_dir.unwrap_or_default(),
             version: version.version.unwrap_or_default(),
         })
     }
@@ -235,41 +234,6 @@ impl Engine {
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(anyhow!(error).context(format!("cannot inspect image `{pinned}`"))),
         }
-    }
-
-    /// Pulls an image by digest and gives it its keeper tag: without one the usual `docker image prune` deletes it.
-    pub async fn pull(&self, settings: &Settings, app: &AppName, pinned: &str) -> Result<LocalImage> {
-        let local = if let Some(local) = self.local_image(pinned).await? {
-            local
-        } else {
-            tokio::time::timeout(PULL, self.download(settings, pinned))
-                .await
-                .map_err(|_| late("pull an image", PULL))??;
-            self.local_image(pinned).await?.with_context(|| format!("`{pinned}` was pulled and is not here"))?
-        };
-        let digest = pinned.rsplit_once("@sha256:").map_or(pinned, |(_, hex)| hex);
-        let repository = format!("{KEEPER}/{app}");
-        if local.tags.contains(&format!("{repository}:{digest}")) {
-            return Ok(local);
-        }
-        let options = TagImageOptionsBuilder::new().repo(&repository).tag(digest).build();
-        within(CALL, "tag an image", self.docker.tag_image(pinned, Some(options))).await?;
-        Ok(local)
-    }
-
-    async fn download(&self, settings: &Settings, pinned: &str) -> Result<()> {
-        let options = CreateImageOptionsBuilder::new().from_image(pinned).build();
-        let mut progress = std::pin::pin!(self.docker.create_image(Some(options), None, login(settings, pinned)?));
-        while let Some(line) = progress.next().await {
-            let line = line.with_context(|| format!("cannot pull `{pinned}`"))?;
-            if let Some(detail) = line.error_detail {
-                bail!(
-                    "cannot pull `{pinned}`: {}",
-                    printable(detail.message.as_deref().unwrap_or("no reason given"), 300)
-                );
-            }
-        }
-        Ok(())
     }
 
     /// The last lines of a container's log, control characters escaped.

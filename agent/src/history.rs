@@ -10,6 +10,7 @@ use landfall_core::protocol::{HistoryEntry, HistoryEvent};
 use crate::clock::now_text;
 use crate::decide::Note;
 use crate::observed::Millis;
+use crate::totals::Totals;
 
 /// The format of a line.
 const FORMAT: u32 = 1;
@@ -20,6 +21,7 @@ pub struct History {
     path: PathBuf,
     next: u64,
     last: Option<HistoryEntry>,
+    totals: Totals,
 }
 
 impl History {
@@ -39,8 +41,18 @@ impl History {
             file.set_len(whole as u64)?;
             file.sync_data()?;
         }
-        let last = parse(&text[..whole]).pop();
-        Ok(Self { path: path.to_owned(), next: last.as_ref().map_or(1, |l| l.seq + 1), last })
+        let mut entries = parse(&text[..whole]);
+        let mut totals = Totals::default();
+        for entry in &entries {
+            totals.count(entry);
+        }
+        let last = entries.pop();
+        Ok(Self { path: path.to_owned(), next: last.as_ref().map_or(1, |l| l.seq + 1), last, totals })
+    }
+
+    /// What all entries add up to.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
     }
 
     /// Appends an entry, numbered here. The same entry twice in a row (a kill between history and ledger) is written once.
@@ -60,6 +72,7 @@ impl History {
             .and_then(|()| file.sync_data())
             .with_context(|| format!("cannot write `{}`", self.path.display()))?;
         self.next += 1;
+        self.totals.count(&entry);
         self.last = Some(entry.clone());
         Ok(entry)
     }
@@ -89,6 +102,7 @@ pub fn entry(event: HistoryEvent) -> HistoryEntry {
         services: Vec::new(),
         detected_at: None,
         took_ms: None,
+        cause: None,
     }
 }
 
@@ -99,6 +113,7 @@ pub fn entry_of(note: &Note, now: Millis) -> HistoryEntry {
         release: note.deployment.as_ref().map(|d| d.release.clone()),
         deployment: note.deployment.as_ref().map(|d| d.id.clone()),
         reason: note.reason.clone(),
+        cause: note.cause,
         services: note.services.clone(),
         detected_at: note.attempt.as_ref().and_then(|a| a.detected_at.clone()),
         took_ms: note.attempt.as_ref().filter(|_| ends).map(|a| u64::try_from(now - a.began).unwrap_or(0)),

@@ -62,6 +62,7 @@ pub fn obey(app: &AppName, state: &AppState, intent: &Intent, now: Millis) -> Re
         event: HistoryEvent::Operator,
         deployment: state.live.as_ref().map(|g| g.deployment.clone()),
         reason: Some(format!("{word}: {reason}")),
+        cause: None,
         services: Vec::new(),
         attempt: None,
         evidence: None,

@@ -1,6 +1,8 @@
 //! How a container stands: well, on its way, or ill, and what that means in each mode. Pure.
 
-use crate::converge::{Look, Mode, Next, Step, View};
+use landfall_core::protocol::Cause;
+
+use crate::converge::{Fault, Look, Mode, Next, Step, View};
 use crate::observed::{Container, Health, Millis, RunState};
 use crate::spec::{RestartCondition, ServiceSpec};
 
@@ -9,7 +11,7 @@ pub(crate) enum Judged {
     Well,
     /// Not healthy yet, and it may take until then.
     Starting(Millis),
-    Ill(String),
+    Ill(Fault),
 }
 
 pub(crate) fn judge(view: &View<'_>, container: &Container) -> Judged {
@@ -19,14 +21,15 @@ pub(crate) fn judge(view: &View<'_>, container: &Container) -> Judged {
         return Judged::Well;
     }
     if container.health == Health::Unhealthy {
-        return Judged::Ill("its health check fails".to_owned());
+        return Judged::Ill(Fault { cause: Cause::Unhealthy, reason: "its health check fails".to_owned() });
     }
     if container.health == Health::Healthy || view.runtime.gate_open(container) {
         return Judged::Well;
     }
     let end = container.started_at + check.deadline();
     if view.now >= end {
-        return Judged::Ill(format!("it was not healthy {} s after its start", check.deadline() / 1000));
+        let reason = format!("it was not healthy {} s after its start", check.deadline() / 1000);
+        return Judged::Ill(Fault { cause: Cause::Late, reason });
     }
     Judged::Starting(end)
 }
@@ -50,17 +53,17 @@ pub(crate) fn may_start(view: &View<'_>, name: &str, spec: &ServiceSpec, contain
     if exits == 0 {
         return None;
     }
-    let what = if out_of_memory {
-        format!("was killed for memory (exit code {code})")
+    let (cause, what) = if out_of_memory {
+        (Cause::OutOfMemory, format!("was killed for memory (exit code {code})"))
     } else {
-        format!("exited with code {code}")
+        (Cause::Exited, format!("exited with code {code}"))
     };
     let fresh = !view.neighbours.contains(container.id.as_str());
     if view.mode == Mode::Forward && fresh {
         return Some(Look::Act(Next::Failed {
             service: name.to_owned(),
             id: Some(container.id.clone()),
-            reason: what,
+            why: Fault { cause, reason: what },
         }));
     }
     let never = match spec.restart.condition {
@@ -76,13 +79,13 @@ pub(crate) fn may_start(view: &View<'_>, name: &str, spec: &ServiceSpec, contain
 }
 
 /// A container that is ill: the end of a rollout for a new one, a restart for any other.
-pub(crate) fn ill(view: &View<'_>, name: &str, spec: &ServiceSpec, container: &Container, reason: String) -> Look {
+pub(crate) fn ill(view: &View<'_>, name: &str, spec: &ServiceSpec, container: &Container, why: Fault) -> Look {
     let fresh = !view.neighbours.contains(container.id.as_str());
     if view.mode != Mode::Supervise && fresh {
-        return Look::Act(Next::Failed { service: name.to_owned(), id: Some(container.id.clone()), reason });
+        return Look::Act(Next::Failed { service: name.to_owned(), id: Some(container.id.clone()), why });
     }
     if spec.restart.condition == RestartCondition::None {
-        return Look::waits(None, format!("{reason} and is not restarted"));
+        return Look::waits(None, format!("{} and is not restarted", why.reason));
     }
     Look::Act(Next::Do(restart(container, spec)))
 }

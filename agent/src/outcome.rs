@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use landfall_core::protocol::HistoryEvent;
+use landfall_core::protocol::{Cause, HistoryEvent};
 
-use crate::converge::Step;
+use crate::converge::{Fault, Step};
 use crate::decide::{Decision, Machine, Note};
 use crate::observed::{Health, Millis, Observed};
 use crate::runtime::Runtime;
@@ -35,8 +35,9 @@ pub(crate) fn fail(
     attempt: &Attempt,
     service: &str,
     id: Option<String>,
-    reason: &str,
+    why: &Fault,
 ) -> Decision {
+    let Fault { cause, reason } = why;
     let reason = format!("`{service}`: {reason}");
     let spec = target.deployment.services.get(service);
     let mut next = state.clone();
@@ -71,6 +72,7 @@ pub(crate) fn fail(
         event,
         deployment: Some(target.deployment.clone()),
         reason: Some(reason),
+        cause: Some(*cause),
         services: vec![service.to_owned()],
         attempt: Some(attempt.clone()),
         evidence: id,
@@ -108,6 +110,7 @@ pub(crate) fn commit(
         event: HistoryEvent::Live,
         deployment: Some(target.deployment.clone()),
         reason: None,
+        cause: None,
         services: changed_services(target, from),
         attempt: Some(attempt.clone()),
         evidence: None,
@@ -123,6 +126,7 @@ pub(crate) fn end_probation(state: &AppState, armed: &Armed) -> Decision {
         event: HistoryEvent::Good,
         deployment: state.live.as_ref().map(|g| g.deployment.clone()),
         reason: None,
+        cause: None,
         services: Vec::new(),
         attempt: Some(armed.attempt.clone()),
         evidence: None,
@@ -162,14 +166,14 @@ pub(crate) fn probation_failed(
         }
         for id in live.ids(&service).iter().filter(|id| !old.contains(id.as_str())) {
             let Some(container) = seen.containers.get(id) else { continue };
-            let reason = if container.runs() && container.health == Health::Unhealthy {
-                "its health check fails within probation".to_owned()
+            let (cause, reason) = if container.runs() && container.health == Health::Unhealthy {
+                (Cause::Unhealthy, "its health check fails within probation".to_owned())
             } else if runtime.exits(id) >= CRASH_LOOP {
-                format!("it exited {} times within probation", runtime.exits(id))
+                (Cause::Exited, format!("it exited {} times within probation", runtime.exits(id)))
             } else {
                 continue;
             };
-            return Some(fail(state, live, Some(from), attempt, &service, Some(id.clone()), &reason));
+            return Some(fail(state, live, Some(from), attempt, &service, Some(id.clone()), &Fault { cause, reason }));
         }
     }
     None
@@ -190,6 +194,7 @@ pub(crate) fn returned(
         event: HistoryEvent::RolledBack,
         deployment: Some(failed.deployment.clone()),
         reason: Some(reason.to_owned()),
+        cause: None,
         services: changed_services(failed, to),
         attempt: Some(attempt.clone()),
         evidence: None,
@@ -203,9 +208,9 @@ pub(crate) fn hold_after_failed_return(
     service: &str,
     id: Option<String>,
     first: &str,
-    second: &str,
+    second: &Fault,
 ) -> Decision {
-    let reason = format!("{first}; on the way back `{service}`: {second}");
+    let reason = format!("{first}; on the way back `{service}`: {}", second.reason);
     let mut next = state.clone();
     next.live = Some(to.clone());
     next.phase = Phase::Held { reason: reason.clone(), ends_when_well: true, way_back: None };
@@ -213,6 +218,7 @@ pub(crate) fn hold_after_failed_return(
         event: HistoryEvent::Held,
         deployment: Some(to.deployment.clone()),
         reason: Some(reason),
+        cause: Some(second.cause),
         services: vec![service.to_owned()],
         attempt: None,
         evidence: id,
@@ -222,12 +228,13 @@ pub(crate) fn hold_after_failed_return(
 
 /// A container could not be started, three times: in a rollout that is the end of it. None where nothing is rolling.
 pub fn start_failed(state: &AppState, service: &str, id: &str, reason: &str) -> Option<(AppState, Note)> {
+    let why = Fault { cause: Cause::CannotStart, reason: reason.to_owned() };
     let decision = match &state.phase {
         Phase::Rolling { target, from, attempt } | Phase::Monitoring { target, from, attempt, .. } => {
-            fail(state, target, from.as_ref(), attempt, service, Some(id.to_owned()), reason)
+            fail(state, target, from.as_ref(), attempt, service, Some(id.to_owned()), &why)
         }
         Phase::RollingBack { to: Some(to), reason: first, .. } => {
-            hold_after_failed_return(state, to, service, Some(id.to_owned()), first, reason)
+            hold_after_failed_return(state, to, service, Some(id.to_owned()), first, &why)
         }
         Phase::RollingBack { to: None, .. }
         | Phase::Idle

@@ -16,6 +16,7 @@ use crate::caps::HostContext;
 use crate::children::{self, Files, Question, ToFinalise, ToTranslate};
 use crate::engine::LocalImage;
 use crate::networks::LiveNetwork;
+use crate::pulls;
 use crate::secret_sets;
 use crate::shared::Shared;
 use crate::spec::Deployment;
@@ -128,7 +129,7 @@ async fn examine(
         // What cannot be fetched now is asked for again below, and said there.
         let fetches = async {
             let early = if touch { children::images(&question).await } else { BTreeSet::new() };
-            let images = join_all(early.iter().map(|image| shared.engine.pull(&settings, &app, image))).await;
+            let images = join_all(early.iter().map(|image| pulls::pull(&shared, &settings, &app, image))).await;
             early.into_iter().zip(images).filter_map(|(image, found)| Some((image, found.ok()?))).collect()
         };
         let spare = || {
@@ -207,7 +208,7 @@ async fn image_facts(
     let pinned = shared.engine.pin(&settings, reference).await?;
     let found = match found {
         Some(found) => Some(found),
-        None if touch => Some(shared.engine.pull(&settings, app, &pinned).await?),
+        None if touch => Some(pulls::pull(shared, &settings, app, &pinned).await?),
         None => shared.engine.local_image(&pinned).await?,
     };
     let (volumes, start) = found.map_or((Vec::new(), None), |found| (found.volumes, Some(found.start)));

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use landfall_core::protocol::HistoryEvent;
+use landfall_core::protocol::{Cause, HistoryEvent};
 
+use crate::converge::Fault;
 use crate::decide::{Candidate, Decision, Note};
 use crate::final_model::Joined;
 use crate::observed::{Container, Millis, Observed};
@@ -149,6 +150,7 @@ pub fn prepared(state: &AppState, seen: &Observed) -> Result<(AppState, Note), S
         event: HistoryEvent::RolloutStarted,
         deployment: Some(target.deployment.clone()),
         reason: None,
+        cause: None,
         services,
         attempt: Some(attempt.clone()),
         evidence: None,
@@ -246,6 +248,7 @@ fn recreated(state: &AppState, creation: &Creation, seen: &Observed) -> Result<(
         event: HistoryEvent::Restarted,
         deployment: Some(current.deployment.clone()),
         reason: Some("its container was removed and has been made again".to_owned()),
+        cause: None,
         services: creation.existing.keys().cloned().collect(),
         attempt: None,
         evidence: None,
@@ -265,7 +268,8 @@ pub fn could_not_prepare(state: &AppState, why: &str) -> (AppState, Option<Note>
         }
         Phase::RollingBack { to: Some(to), reason, .. } => {
             let service = state.recreation.iter().flat_map(|c| c.scale.keys()).next().cloned().unwrap_or_default();
-            match outcome::hold_after_failed_return(&next, to, &service, None, reason, why) {
+            let second = Fault { cause: Cause::Unavailable, reason: why.to_owned() };
+            match outcome::hold_after_failed_return(&next, to, &service, None, reason, &second) {
                 Decision::Move(held, note) => (*held, note.map(|note| *note)),
                 Decision::Do(_)
                 | Decision::Prepare

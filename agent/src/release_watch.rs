@@ -8,7 +8,7 @@ use std::time::Duration;
 use landfall_core::backoff::Backoff;
 use landfall_core::contract::{self, ChannelFile, Read};
 use landfall_core::ids::{AppName, ReleaseId};
-use landfall_core::protocol::{HistoryEntry, HistoryEvent};
+use landfall_core::protocol::{Cause, HistoryEntry, HistoryEvent};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -308,6 +308,10 @@ impl ReleaseWatch {
         (first && news).then(|| HistoryEntry {
             release: self.aimed().cloned(),
             reason: Some(text),
+            cause: Some(match stop {
+                Stop::Refused(_) => Cause::Refused,
+                Stop::Later(_) => Cause::Unavailable,
+            }),
             detected_at: self.channel.as_ref().and_then(|c| c.detected_at.clone()),
             ..history::entry(HistoryEvent::Refused)
         })

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::live_secrets::Switch;
 use crate::preflight::Stop;
+use crate::secret_ages::{self, SecretAges};
 use crate::secret_needs::{self, NO_SET};
 use crate::shared::{Mail, Shared};
 use crate::spec::{Deployment, ServiceSecrets};
@@ -258,6 +259,15 @@ pub fn stale(shared: &Shared, app: &AppName) -> Option<StaleSecrets> {
     }
     let index = index(shared, app)?;
     stale_secrets::stalest(app.as_str(), &needs, &index, &shared.settings().vaults, jiff::Timestamp::now())
+}
+
+/// How old its secrets are; none where it needs none.
+pub fn ages(shared: &Shared, app: &AppName) -> Option<SecretAges> {
+    let needs = newest_needs(shared, app);
+    if needs.is_empty() {
+        return None;
+    }
+    secret_ages::ages(&needs, index(shared, app).as_ref())
 }
 
 /// What containers of a service have now.

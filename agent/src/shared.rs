@@ -18,8 +18,10 @@ use crate::compose_plugin::ComposePlugin;
 use crate::engine::{Engine, MachineFacts};
 use crate::observed::Observed;
 use crate::previews::Slots;
+use crate::pulls::Pulls;
 use crate::spec::ServiceSecrets;
 use crate::state::AppState;
+use crate::totals::Totals;
 
 /// What all apps share.
 #[derive(Debug)]
@@ -60,6 +62,8 @@ pub struct Shared {
     pub views: RefCell<BTreeMap<AppName, AppView>>,
     /// Told when something that `status` shows may have changed.
     pub changed: Notify,
+    /// The images that are being pulled.
+    pub pulls: RefCell<Pulls>,
     /// Told when an app's life is over: what it had is free.
     pub ended: Notify,
     /// What the newest release of each app needs of vaults; nothing is known before its first preflight.
@@ -97,6 +101,10 @@ pub struct AppView {
     pub restarts: BTreeMap<String, u32>,
     /// Containers that exited in a row and are started again with a delay.
     pub backing_off: std::collections::BTreeSet<String>,
+    /// What its history adds up to.
+    pub totals: Totals,
+    /// True while the agent cannot act on it, for example because the Engine hangs.
+    pub stuck: bool,
 }
 
 /// What reaches an app's loop.

@@ -127,6 +127,7 @@ fn internal(error: &anyhow::Error) -> Failure {
 async fn answer(shared: &Rc<Shared>, command: Command, uid: u32) -> Result<Vec<serde_json::Value>, Failure> {
     match command {
         Command::Status {} => values([status::status(shared, status::Memory::Asked).await]),
+        Command::Glance {} => values([status::status(shared, status::Memory::LeftOut).await]),
         Command::History { app, last } => {
             known(shared, &app)?;
             let history = crate::history::History::open(&shared.layout.history(&app)).map_err(|e| internal(&e))?;

@@ -7,6 +7,7 @@ use landfall_core::protocol::{AppStatus, ServiceStatus, Status};
 use crate::clock::now_text;
 use crate::expiry;
 use crate::observed::{Container, Health, RunState};
+use crate::pulls;
 use crate::secret_sets;
 use crate::shared::{AppView, Shared};
 use crate::spec::ServiceSpec;
@@ -69,6 +70,7 @@ pub async fn status(shared: &Shared, memory: Memory) -> Status {
             services,
             credentials,
             stale_secrets: secret_sets::stale(shared, &app),
+            pulls: pulls::of(&shared.pulls.borrow(), &app),
             app,
         });
     }

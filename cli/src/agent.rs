@@ -44,7 +44,7 @@ impl Agent {
     /// Asks, and returns the data lines of the answer.
     pub async fn ask(&self, command: Command) -> Result<Vec<Value>, Failed> {
         let deadline = self.deadline.unwrap_or(match command {
-            Command::Status {} | Command::History { .. } | Command::Secrets { .. } => KNOWN,
+            Command::Status {} | Command::Glance {} | Command::History { .. } | Command::Secrets { .. } => KNOWN,
             Command::Plan { .. }
             | Command::Logs { .. }
             | Command::Hold { .. }

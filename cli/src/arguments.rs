@@ -51,6 +51,8 @@ pub enum Verb {
     Check(Check),
     /// What runs, how it is, and what comes next; exit code 10 when something is not healthy.
     Status(Status),
+    /// What an app does, as it does it, with the images that are pulled; until Ctrl-C, or with `--once` until a rollout has ended.
+    Watch(Watch),
     /// How the rollouts of an app went, oldest first.
     History(History),
     /// What a release would change; exit code 10 when there is a difference.
@@ -181,6 +183,16 @@ pub struct Status {
     /// One JSON object on stdout.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Which app; may be left out where there is only one.
+    pub app: Option<AppName>,
+    /// End with the next rollout that ends: exit code 0 live, 1 rolled back or held, 3 refused.
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// Arguments of `history`.
@@ -340,6 +352,8 @@ mod tests {
         let digest = format!("ghcr.io/acme/api@sha256:{}", "a".repeat(64));
         let table: &[(&str, Result<&str, &str>)] = &[
             ("status --json", Ok("json: true")),
+            ("watch", Ok("app: None, once: false")),
+            ("watch web --once", Ok("once: true")),
             ("history", Ok("app: None, last: 20")),
             ("history web --last 3 --json", Ok("last: 3, json: true")),
             ("plan web 3fa2bc01", Ok("release: Some(\"3fa2bc01\")")),

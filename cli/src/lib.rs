@@ -7,7 +7,7 @@
 //! | [`failure`] | an error with its exit code and what to do next |
 //! | [`terminal`] | colour, widths, ages and sizes as people read them |
 //! | [`agent`] | the client of the agent's socket |
-//! | [`status`], [`history`], [`plan`], [`logs`], [`secrets`], [`orders`], [`check`] | one command group each; rendering is pure |
+//! | [`status`], [`watch`], [`history`], [`plan`], [`logs`], [`secrets`], [`orders`], [`check`] | one command group each; rendering is pure |
 //! | [`host`] | what root prepares on a VM: the one command that acts on it |
 //! | [`init`] | a first landfall.yaml, and what to do in Azure |
 //! | [`verify`] | the checklist before a VM takes traffic |
@@ -62,6 +62,7 @@ pub mod terminal;
 pub mod values;
 pub mod verify;
 pub mod wait;
+pub mod watch;
 
 use std::io::Write as _;
 
@@ -89,6 +90,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failed> {
         Verb::Diff(arguments) => diff::run(&arguments).await,
         Verb::Check(arguments) => check::run(&layout, &arguments).await,
         Verb::Status(arguments) => status::run(&agent, &arguments).await,
+        Verb::Watch(arguments) => watch::run(&agent, &arguments).await,
         Verb::History(arguments) => history::run(&agent, &arguments).await,
         Verb::Plan(arguments) => plan::run(&agent, &arguments).await,
         Verb::Logs(arguments) => logs::run(&agent, &arguments).await,

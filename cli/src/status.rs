@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use landfall_core::ids::printable;
-use landfall_core::protocol::{AppStatus, Command, ServiceStatus, Status};
+use landfall_core::protocol::{AppStatus, Command, PullStatus, ServiceStatus, Status};
 
 use crate::agent::{Agent, json_lines, only};
 use crate::arguments;
@@ -19,6 +19,10 @@ const APP_WIDTH: usize = 24;
 const APP_STATE_WIDTH: usize = 12;
 const SERVICE_WIDTH: usize = 22;
 const STATE_WIDTH: usize = 11;
+/// The name of an image, `@` and 12 digits.
+const IMAGE_WIDTH: usize = 32;
+/// A progress bar without its ends.
+const BAR: usize = 12;
 
 /// Asks and prints. Exit code 10 where something is not healthy.
 pub async fn run(agent: &Agent, arguments: &arguments::Status) -> Result<Exit, Failed> {
@@ -121,6 +125,10 @@ fn render_app(text: &mut String, app: &AppStatus, at: &str, paint: Paint) {
     if let Some(reason) = &app.reason {
         text.push_str(&paragraph(&key("reason"), KEY_WIDTH, reason));
     }
+    for pull in &app.pulls {
+        let image = column(&short(&pull.image), IMAGE_WIDTH);
+        let _ = writeln!(text, "{}{image} {} {}", key("pull"), bar(pull.done, pull.total), bytes(pull));
+    }
     for (deployment, reason) in &app.quarantined {
         line(text, "quarantine", &format!("{} {}", deployment.short(), printable(reason, TEXT)));
     }
@@ -140,6 +148,30 @@ fn render_app(text: &mut String, app: &AppStatus, at: &str, paint: Paint) {
         render_service(text, service, paint);
     }
     line(text, "next", &printable(&app.next, TEXT));
+}
+
+/// A reference as people tell images apart: its last part, with the beginning of the digest.
+pub fn short(image: &str) -> String {
+    let name = printable(image, TEXT);
+    let (name, digest) = name.split_once("@sha256:").unwrap_or((&name, ""));
+    let name = cut(name.rsplit('/').next().unwrap_or(name), IMAGE_WIDTH - 13);
+    if digest.is_empty() { name } else { format!("{name}@{}", digest.chars().take(12).collect::<String>()) }
+}
+
+/// How much of an image is here.
+pub fn bytes(pull: &PullStatus) -> String {
+    match (pull.done, pull.total) {
+        (_, 0) => "begins".to_owned(),
+        (done, total) if done >= total => format!("{}, is unpacked", size(total)),
+        (done, total) => format!("{} of {}", size(done), size(total)),
+    }
+}
+
+/// A bar of [`BAR`] signs; full only where all is here.
+fn bar(done: u64, total: u64) -> String {
+    let filled = (u128::from(done.min(total)) * BAR as u128).checked_div(u128::from(total)).unwrap_or(0);
+    let filled = usize::try_from(filled).unwrap_or(0);
+    format!("[{}{}]", "#".repeat(filled), "-".repeat(BAR - filled))
 }
 
 /// Whether `then` is past at `at`; what is no time is not.

@@ -1,7 +1,7 @@
 //! Goldens of what an operator reads. Every line fits 80 columns, nothing from outside arrives raw.
 
 use landfall::terminal::{Paint, WIDTH};
-use landfall::{history, logs, plan, status};
+use landfall::{history, logs, plan, status, watch};
 use landfall_core::protocol::{HistoryEntry, LogLine, PlanView, Status};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -172,4 +172,54 @@ fn logs_name_their_service_and_are_escaped() {
     let line = |service: &str, text: &str| LogLine { service: service.into(), text: text.into() };
     let text = logs::render(&[line("api", "up"), line("web-proxy", "\u{1b}[2Jx\ty")], Paint::OFF);
     check(&text, "api       | up\nweb-proxy | \\u{1b}[2Jx\\ty\n");
+}
+
+fn pull(image: &str, done: u64, total: u64) -> serde_json::Value {
+    json!({ "image": format!("r.example:5000/acme/{image}@sha256:{}", id('c')), "done": done, "total": total })
+}
+
+fn rolling() -> Status {
+    let mut one = app(&[service("api", "starting", 0, 1, None, 0)]);
+    one["state"] = json!("rolling");
+    one["reason"] = json!("`api` is starting");
+    one["pulls"] = json!([
+        pull("api", 0, 0),
+        pull("a-name-that-is-longer-than-its-column\u{1b}[2J", 9 << 20, 34 << 20),
+        pull("worker", 5 << 20, 5 << 20)
+    ]);
+    status_of(&[one])
+}
+
+fn live() -> HistoryEntry {
+    value(
+        json!({ "format": 1, "seq": 2, "at": "2026-01-31T12:00:17Z", "event": "live", "release": id('a'), "deployment": id('b'),
+                  "reason": null, "services": ["api"], "detected_at": null, "took_ms": 12_345 }),
+    )
+}
+
+#[test]
+fn a_screen_of_watch() {
+    check(&watch::frame(&rolling(), &[live()], Paint::OFF, WIDTH, 40), include_str!("golden/watch-screen.txt"));
+    let small = watch::frame(&rolling(), &[live()], Paint::OFF, 40, 8);
+    assert!(small.lines().map(|line| line.chars().count().div_ceil(40).max(1)).sum::<usize>() <= 7, "{small}");
+}
+
+#[test]
+fn lines_of_watch() {
+    let first = rolling();
+    let mut next = rolling();
+    next.at = "2026-01-31T12:00:07.000Z".to_owned();
+    next.problems = vec!["the Docker Engine does not answer\u{1b}[2J".to_owned()];
+    let app = &mut next.apps[0];
+    app.state = "monitoring".to_owned();
+    app.reason = None;
+    app.pulls.remove(2);
+    // Into another quarter, and within one.
+    app.pulls[0].done = 10;
+    app.pulls[0].total = 100;
+    app.pulls[1].done = 20 << 20;
+    (app.services[0].state, app.services[0].ready) = ("healthy".to_owned(), 1);
+    let text = watch::lines(None, &first, &[]) + &watch::lines(Some(&first), &next, &[live()]);
+    check(&text, include_str!("golden/watch-lines.txt"));
+    assert_eq!(watch::lines(Some(&next), &next, &[]), "", "no change, no line");
 }

@@ -276,6 +276,11 @@ impl Layout {
         self.at("run/systemd/system")
     }
 
+    /// The agent's metrics, for `node_exporter`'s textfile collector: a directory with this one file.
+    pub fn agent_metrics(&self) -> PathBuf {
+        self.at("run/landfall/agent/metrics/landfall.prom")
+    }
+
     /// The root itself.
     pub fn root(&self) -> &Path {
         &self.root

@@ -87,6 +87,8 @@ pub enum Command {
         /// Which app.
         app: AppName,
     },
+    /// [`Status`] without what is asked of the Engine: for whoever asks again and again.
+    Glance {},
     /// Have the watcher ask the channel now.
     Poll {
         /// Which app.
@@ -193,6 +195,21 @@ pub struct AppStatus {
     /// Its secrets, where their vaults have not confirmed them for long; what was fetched serves on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale_secrets: Option<StaleSecrets>,
+    /// Images that are being pulled for it now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pulls: Vec<PullStatus>,
+}
+
+/// An image that is being pulled, in [`AppStatus`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullStatus {
+    /// Its reference by digest.
+    pub image: String,
+    /// Bytes that are here.
+    pub done: u64,
+    /// Of how many, as far as it is known: layers that have not begun are not in it. All are here and being unpacked where both
+    /// are the same.
+    pub total: u64,
 }
 
 /// Secrets that were not confirmed for more than three refreshes of their vault, in [`AppStatus`].
@@ -272,6 +289,59 @@ pub struct HistoryEntry {
     pub detected_at: Option<String>,
     /// Milliseconds from the start of the rollout (preflight) to this event, where it ends one.
     pub took_ms: Option<u64>,
+    /// The kind of failure that `reason` tells, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+}
+
+/// Why a rollout failed or did not begin: few kinds, so that they can be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// A container exited.
+    Exited,
+    /// A container was killed for memory.
+    OutOfMemory,
+    /// A health check failed.
+    Unhealthy,
+    /// A health check did not pass in time.
+    Late,
+    /// A container was removed by somebody.
+    Gone,
+    /// The Engine could not start a container.
+    CannotStart,
+    /// The release is not for this host: its policy, or a mistake.
+    Refused,
+    /// Something that the release needs cannot be had now: an image, a secret, Compose.
+    Unavailable,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Exited,
+        Self::OutOfMemory,
+        Self::Unhealthy,
+        Self::Late,
+        Self::Gone,
+        Self::CannotStart,
+        Self::Refused,
+        Self::Unavailable,
+    ];
+
+    /// As JSON has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Exited => "exited",
+            Self::OutOfMemory => "out-of-memory",
+            Self::Unhealthy => "unhealthy",
+            Self::Late => "late",
+            Self::Gone => "gone",
+            Self::CannotStart => "cannot-start",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+        }
+    }
 }
 
 /// What a [`HistoryEntry`] records.

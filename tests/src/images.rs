@@ -31,6 +31,8 @@ pub struct Image<'a> {
     pub volumes: &'a [&'a str],
     /// What it says that it was built from.
     pub revision: Option<&'a str>,
+    /// A layer more, which nothing reads: makes a pull as long as is wanted, where no other image has it.
+    pub padding: &'a [u8],
     /// Makes images of different tests different images, so that one can be removed without the other.
     pub owner: &'a str,
 }
@@ -39,8 +41,12 @@ pub struct Image<'a> {
 pub fn push(registry: &Registry, image: &Image<'_>) -> Result<Digest> {
     let path = programs::sample()?;
     let binary = std::fs::read(&path).with_context(|| path.display().to_string())?;
-    let layer = tar(&[("landfall-sample", &binary)]);
-    let layer_digest = registry.push_blob(image.repository, &layer)?;
+    let padding = (!image.padding.is_empty()).then(|| tar(&[("padding", image.padding)]));
+    let mut layers = Vec::new();
+    for layer in [tar(&[("landfall-sample", &binary)])].into_iter().chain(padding) {
+        layers.push((registry.push_blob(image.repository, &layer)?, layer.len()));
+    }
+    let diff_ids: Vec<&Digest> = layers.iter().map(|(digest, _)| digest).collect();
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -63,15 +69,16 @@ pub fn push(registry: &Registry, image: &Image<'_>) -> Result<Digest> {
             "Volumes": volumes,
             "Labels": labels,
         },
-        "rootfs": { "type": "layers", "diff_ids": [layer_digest] },
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
     })
     .to_string();
     let config_digest = registry.push_blob(image.repository, config.as_bytes())?;
+    let layer = |(digest, size): &(Digest, usize)| json!({ "mediaType": LAYER, "digest": digest, "size": size });
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": { "mediaType": CONFIG, "digest": config_digest, "size": config.len() },
-        "layers": [{ "mediaType": LAYER, "digest": layer_digest, "size": layer.len() }],
+        "layers": layers.iter().map(layer).collect::<Vec<_>>(),
     })
     .to_string();
     registry.push_manifest(image.repository, image.tag, MANIFEST, manifest.as_bytes())

@@ -19,6 +19,7 @@
 //! | [`process`] | child processes with a log file |
 //! | [`daemon`], [`unit`] | our daemons as child processes, or under systemd by the units that ship |
 //! | [`counting_proxy`] | the bytes that a program sends and receives |
+//! | [`gate`] | a download that stands still until a test lets it go on |
 //! | [`tracer`], [`points`] | a process killed at a chosen system call |
 //! | [`sandbox`] | Azure Key Vault and IMDS as they behave, told what to hold and what to break |
 //! | [`cloud`] | both addresses of Azure outside a namespace of a test's own |
@@ -41,6 +42,7 @@ pub mod docker_restart;
 pub mod engine;
 pub mod events;
 pub mod fetcher;
+pub mod gate;
 pub mod images;
 pub mod load;
 pub mod own_engine;

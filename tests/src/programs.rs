@@ -87,6 +87,13 @@ pub fn publisher(name: &str) -> Result<PathBuf> {
     places.find(|p| p.is_file()).with_context(|| format!("no `{name}`; next: run `tools/install-publishers.sh`"))
 }
 
+/// Prometheus' judge of metrics, rules and queries.
+pub fn promtool() -> Result<PathBuf> {
+    let path = tests_directory().parent().context("no repository")?.join("target/promtool/promtool");
+    ensure!(path.is_file(), "`{}` is not there; next: run `tools/install-promtool.sh`", path.display());
+    Ok(path)
+}
+
 fn installed_compose() -> Result<PathBuf> {
     let places = ["/usr/local/lib/docker", "/usr/local/libexec/docker", "/usr/lib/docker", "/usr/libexec/docker"];
     let mut usual = places.iter().map(|place| Path::new(place).join("cli-plugins/docker-compose"));

@@ -10,7 +10,8 @@ use bollard::query_parameters::{
 };
 use landfall_core::ids::AppName;
 
-use super::{CALL, Engine, KEEPER, PROJECT, status, within};
+use super::pull::KEEPER;
+use super::{CALL, Engine, PROJECT, status, within};
 
 impl Engine {
     /// Removes what carries the project's label: containers of `docker compose run`, networks, volumes; and the keeper tags of its

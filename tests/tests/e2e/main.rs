@@ -11,6 +11,7 @@ mod idempotence;
 mod live_secrets;
 mod outage;
 mod previews;
+mod pulls;
 mod rollout;
 mod secrets;
 mod shapes;
