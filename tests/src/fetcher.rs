@@ -66,6 +66,15 @@ impl Drop for Memory {
     }
 }
 
+/// Writes what an app wants, as the agent does, with sets that containers shall see: pairs of live directory and set.
+pub fn want(layout: &Layout, app: &AppName, needs: &[SecretNeed], live: &[(&str, &str)]) -> Result<()> {
+    let request = sha256_hex(format!("{needs:?}").as_bytes());
+    let (releases, tags, secrets) = (Vec::new(), BTreeMap::new(), needs.to_vec());
+    let live = live.iter().map(|(directory, set)| ((*directory).to_owned(), (*set).to_owned())).collect();
+    let file = WantedFile { format: FORMAT, app: app.clone(), releases, poll: 0, tags, secrets, live, request };
+    Ok(publish::write_json(&layout.wanted(app), &file)?)
+}
+
 impl Fetcher {
     /// With these vaults, all empty and closed to the machine, and these settings; it does not run yet.
     pub fn new(vaults: &[&str], settings: &str) -> Result<Self> {
@@ -173,11 +182,7 @@ impl Fetcher {
 
     /// The same, with sets that containers shall see: pairs of live directory and set.
     pub fn want_live(&self, app: &AppName, needs: &[SecretNeed], live: &[(&str, &str)]) -> Result<()> {
-        let request = sha256_hex(format!("{needs:?}").as_bytes());
-        let (releases, tags, secrets) = (Vec::new(), BTreeMap::new(), needs.to_vec());
-        let live = live.iter().map(|(directory, set)| ((*directory).to_owned(), (*set).to_owned())).collect();
-        let file = WantedFile { format: FORMAT, app: app.clone(), releases, poll: 0, tags, secrets, live, request };
-        Ok(publish::write_json(&self.layout.wanted(app), &file)?)
+        want(&self.layout, app, needs, live)
     }
 
     /// The index file of an app.

@@ -6,7 +6,12 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use landfall_tests::unit;
+use landfall_core::ids::AppName;
+use landfall_core::layout::Layout;
+use landfall_core::secrets::{NeededFile, SecretNeed};
+use landfall_tests::vm::SOON;
+use landfall_tests::wait::eventually;
+use landfall_tests::{fetcher, unit};
 
 const AGENT: &str = "landfall-agent";
 const WATCHER: &str = "landfall-image-watcher";
@@ -50,10 +55,8 @@ fn prepare() -> Result<()> {
         install -o landfall-secrets -m 444 /dev/null /run/landfall/secrets/probe && \
         install -o landfall-secrets -g landfall -m 440 /dev/null /run/landfall/credentials/probe && \
         echo x >/run/landfall/secrets/probe && echo x >/run/landfall/credentials/probe && \
-        install -d -m 755 /var/lib/docker && echo x >/root/probe && echo x >/var/lib/docker/probe";
-    let prepared = Command::new("/bin/sh").args(["-c", script]).output()?;
-    ensure!(prepared.status.success(), "{prepared:?}");
-    Ok(())
+        echo x >/root/probe && echo x >/var/lib/docker/probe";
+    run(script).map(drop)
 }
 
 fn rules(port: u16) -> Vec<Rule> {
@@ -63,7 +66,7 @@ fn rules(port: u16) -> Vec<Rule> {
         |socket: &str| format!("test \"$(curl -s --max-time 10 --unix-socket {socket} http://docker/_ping)\" = OK");
     vec![
         rule("the Docker socket", &ping("/run/docker.sock"), &[AGENT]),
-        rule("the network", &format!("curl -s --max-time 5 telnet://127.0.0.1:{port} </dev/null"), &[WATCHER, FETCHER]),
+        rule("the network", &format!("bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}'"), &[WATCHER, FETCHER]),
         rule("a secret", "test -n \"$(cat /run/landfall/secrets/probe)\"", &[FETCHER]),
         rule("a registry's credential", "test -n \"$(cat /run/landfall/credentials/probe)\"", &DAEMONS),
         rule("the agent's state", &write("/var/lib/landfall/agent"), &[AGENT]),
@@ -111,4 +114,39 @@ fn no_daemon_has_a_capability_or_can_get_one() -> Result<()> {
         ensure!(said.contains("NoNewPrivs:\t1") && said.contains("Seccomp:\t2"), "{daemon}: {said}");
     }
     Ok(())
+}
+
+/// What the units make of a machine together, at its own root: what root prepares, and a fetcher without a capability whose files belong to
+/// others.
+#[test]
+#[ignore = "needs a machine of its own: `make test-units`"]
+fn what_root_prepares_is_there_and_a_secret_belongs_to_whom_it_is_for() -> Result<()> {
+    run("install -d -o landfall-secrets -m 700 /etc/landfall/vault && echo value >/etc/landfall/vault/db && \
+        chown landfall-secrets /etc/landfall/vault/db && \
+        echo 'vaults: { default: { directory: /etc/landfall/vault } }' >/etc/landfall/landfall.yaml && \
+        systemctl start landfall.target landfall-host landfall-host.timer landfall-secrets-owner.socket landfall-agent \
+        landfall-image-watcher landfall-secrets-fetcher")?;
+    ensure!(run("nft list table inet landfall_guard")?.contains("169.254.169.254"), "no guard");
+    ensure!(run("systemctl show --value -p MemoryMax landfall.slice")?.trim().parse::<u64>().is_ok(), "no limit");
+    ensure!(run("stat -c '%U %a' /run/landfall/secrets")? == "landfall-secrets 700\n", "whose memory?");
+
+    let layout = Layout::new("/");
+    let app: AppName = "owned".parse()?;
+    let file = NeededFile { secret: "db".parse()?, uid: Some(1000), gid: Some(1001), mode: Some(0o440) };
+    let need = SecretNeed { service: "api".to_owned(), files: [("DB".to_owned(), file)].into(), live: None };
+    fetcher::want(&layout, &app, &[need], &[])?;
+    // As the agent would have written it.
+    run("chown landfall-agent /var/lib/landfall/agent/wanted /var/lib/landfall/agent/wanted/*")?;
+    eventually(SOON, "the file belongs to whom it is for", || {
+        let found = run("stat -c '%u %g %a' /run/landfall/secrets/owned/api/*/DB")?;
+        ensure!(found == "1000 1001 440\n", "{found}");
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn run(script: &str) -> Result<String> {
+    let output = Command::new("/bin/sh").args(["-c", script]).output()?;
+    ensure!(output.status.success(), "`{script}`: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -15,13 +15,14 @@
 //! of NAT64.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 /// The table's name, in family `inet`.
 pub const TABLE: &str = "landfall_guard";
 /// Azure's Instance Metadata Service.
-pub const IMDS: &str = "169.254.169.254";
+pub const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// Azure's `WireServer`.
-pub const WIRESERVER: &str = "168.63.129.16";
+pub const WIRESERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
 /// One transaction: the table as it should be, in place of whatever has its name. These users may reach the metadata service.
 pub fn raise(users: &BTreeSet<u32>) -> String {
@@ -64,8 +65,10 @@ pub fn lower() -> String {
     format!("delete table inet {TABLE}\n")
 }
 
-fn translated(address: &str) -> String {
-    format!("::ffff:{address}, 64:ff9b::{address}")
+/// In hexadecimal: nft 1.0.6 (Debian 12) does not read an IPv4 address in an IPv6 one.
+fn translated(address: Ipv4Addr) -> String {
+    let [.., high, low] = address.to_ipv6_mapped().segments();
+    format!("::ffff:{high:x}:{low:x}, 64:ff9b::{high:x}:{low:x}")
 }
 
 #[cfg(test)]
@@ -85,7 +88,7 @@ mod tests {
         }
         assert_eq!(rules.matches("\t\tip daddr 169.254.169.254 drop\n").count(), 2);
         assert_eq!(rules.matches("ip daddr 168.63.129.16 tcp dport { 80, 32526 } drop").count(), 1);
-        assert_eq!(rules.matches("{ ::ffff:169.254.169.254, 64:ff9b::169.254.169.254 } drop").count(), 2);
+        assert_eq!(rules.matches("{ ::ffff:a9fe:a9fe, 64:ff9b::a9fe:a9fe } drop").count(), 2);
         // Whoever passes is judged before anything is dropped.
         let sent = rules.split("chain sent").nth(1).unwrap();
         assert!(sent.find("accept\n") < sent.find("drop"), "{sent}");
