@@ -13,14 +13,33 @@ export LANDFALL_DEB=$debs
 cp "$(LANDFALL_VERSION=0.0.9 tools/build-deb.sh | tail -n 1)" "$debs/old.deb"
 cp "$(tools/build-deb.sh | tail -n 1)" "$debs/new.deb"
 machine_programs=/usr/bin
-for kind in "$suite-bare without_docker" "$suite a_package"; do
-    read -r image test <<<"$kind"
-    DOCKER=$([[ $image = *-bare ]] && echo no || echo yes) tools/make-vm-image.sh "$suite"
-    machine_start "$image"
+
+begin() {
+    machine_start "$1"
     for deb in old new; do docker cp -q "$debs/$deb.deb" "$machine:/srv/"; done
-    echo "${0##*/}: the package on $image with $(machine systemctl --version | head -n 1) in $machine"
-    machine_test package --ignored --test-threads 1 "$test"
+    echo "${0##*/}: the package on $1 with $(machine systemctl --version | head -n 1) in $machine"
+}
+end() {
     machine_end
     trap - EXIT
+}
+# Our test programs want a newer C library than a bare Debian 12 has.
+says() { machine systemctl show --value --property StatusText "$1" | grep "$2"; }
+alone() { [ "$(machine getent group docker | cut -d : -f 4)" = landfall-agent ]; }
+
+DOCKER=no tools/make-vm-image.sh "$suite"
+begin "$suite-bare"
+machine apt-get install -qy --no-install-recommends /srv/old.deb >/dev/null
+for unit in landfall-{agent,image-watcher,secrets-fetcher,host}.service landfall-host.timer landfall-secrets-owner.socket landfall.target; do
+    machine_wait "$unit is up" machine systemctl is-active "$unit"
 done
+machine_wait "the agent says in a sentence that Docker is missing, and what to install" says landfall-agent 'Docker.*install'
+machine_wait "nobody but the agent is in group docker" alone
+machine apt-get purge -qy landfall >/dev/null
+end
+
+tools/make-vm-image.sh "$suite"
+begin "$suite"
+machine_test package --ignored --test-threads 1
+end
 rm -r "$debs"

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::app_loop::AppLoop;
 use crate::decide::PROBATION;
+use crate::engine::door;
 use crate::engine::{Engine, MachineFacts};
 use crate::shared::{AppView, Shared};
 use crate::state::{AppState, Phase};
@@ -187,8 +188,12 @@ async fn look_for_compose(shared: Rc<Shared>) {
     }
 }
 
+/// One line for `systemctl status`: what is missing on this machine first, then each app.
 fn summary(shared: &Shared) -> String {
     let views = shared.views.borrow();
-    let words: Vec<String> = views.iter().map(|(app, view)| format!("{app}: {}", status::word_of(view))).collect();
+    let engine = shared.engine_problem.borrow().clone().or_else(|| door::too_old(&shared.machine.borrow().version));
+    let problem = engine.or_else(|| shared.plugin.get().and_then(|found| found.as_ref().err().cloned()));
+    let apps = views.iter().map(|(app, view)| format!("{app}: {}", status::word_of(view)));
+    let words: Vec<String> = problem.into_iter().chain(apps).collect();
     if words.is_empty() { "no apps".to_owned() } else { words.join(", ") }
 }

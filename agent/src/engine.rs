@@ -1,6 +1,7 @@
 //! The one door to the Docker Engine: looks, and executes steps that the plan decided. Decides nothing itself.
 //! Every call has a deadline, so that a hung daemon is a state and not a hang.
 
+pub mod door;
 mod pull;
 mod remains;
 mod signals;
@@ -16,11 +17,11 @@ use bollard::query_parameters::{
     EventsOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
     RenameContainerOptionsBuilder, RestartContainerOptionsBuilder, StatsOptionsBuilder, StopContainerOptionsBuilder,
 };
-use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt as _;
 use landfall_core::config::Settings;
 use landfall_core::ids::{AppName, printable};
 
+use self::door::Door;
 use crate::converge::Step;
 use crate::inspection;
 use crate::login::login;
@@ -42,7 +43,7 @@ const CALL: Duration = Duration::from_secs(30);
 /// A connection to the Engine.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    docker: Docker,
+    door: Door,
 }
 
 /// What the Engine says of the machine.
@@ -74,17 +75,14 @@ pub struct LocalImage {
 impl Engine {
     /// Prepares a client; connects at the first call.
     pub fn new(socket: &Path) -> Result<Self> {
-        let path = socket.to_str().context("the path of the Docker socket is not UTF-8")?;
-        // The client's own timeout is the longest of ours: each call brings its deadline.
-        let docker = Docker::connect_with_socket(path, pull::PULL.as_secs(), API_DEFAULT_VERSION)
-            .with_context(|| format!("cannot use the Docker socket `{path}`"))?;
-        Ok(Self { docker })
+        Ok(Self { door: Door::new(socket)? })
     }
 
     /// What machine this is; also the proof that the Engine answers.
     pub async fn machine(&self) -> Result<MachineFacts> {
-        let info = within(CALL, "info", self.docker.info()).await?;
-        let version = within(CALL, "version", self.docker.version()).await?;
+        self.door.is_there()?;
+        let info = within(CALL, "info", self.door.docker().info()).await?;
+        let version = within(CALL, "version", self.door.docker().version()).await?;
         Ok(MachineFacts {
             memory: info.mem_total.and_then(|m| u64::try_from(m).ok()).unwrap_or(0),
             cpus: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
@@ -96,14 +94,14 @@ impl Engine {
 
     /// Whether it answers within that time.
     pub async fn answers(&self, limit: Duration) -> bool {
-        tokio::time::timeout(limit, self.docker.ping()).await.is_ok_and(|answer| answer.is_ok())
+        tokio::time::timeout(limit, self.door.docker().ping()).await.is_ok_and(|answer| answer.is_ok())
     }
 
     /// The ids of all containers of the app's project.
     pub async fn list(&self, app: &AppName) -> Result<Vec<String>> {
         let filters = HashMap::from([("label", vec![format!("{PROJECT}={app}")])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let list = within(CALL, "list containers", self.docker.list_containers(Some(options))).await?;
+        let list = within(CALL, "list containers", self.door.docker().list_containers(Some(options))).await?;
         let ours =
             |labels: Option<&HashMap<String, String>>| labels.and_then(|l| l.get(ONE_OFF)).is_none_or(|v| v != "True");
         Ok(list.into_iter().filter(|c| ours(c.labels.as_ref())).filter_map(|c| c.id).collect())
@@ -129,7 +127,7 @@ impl Engine {
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<Container>> {
-        let look = tokio::time::timeout(CALL, self.docker.inspect_container(id, None)).await;
+        let look = tokio::time::timeout(CALL, self.door.docker().inspect_container(id, None)).await;
         match look.map_err(|_| late("inspect a container", CALL))? {
             Ok(response) => Ok(Some(inspection::container(id, response))),
             Err(error) if status(&error) == Some(404) => Ok(None),
@@ -143,22 +141,24 @@ impl Engine {
             Step::Stop { id, grace } => {
                 let options = StopContainerOptionsBuilder::new().t(seconds(*grace)).build();
                 let limit = CALL + Duration::from_secs(u64::try_from(*grace).unwrap_or(0));
-                ("stop", tokio::time::timeout(limit, self.docker.stop_container(id, Some(options))).await)
+                ("stop", tokio::time::timeout(limit, self.door.docker().stop_container(id, Some(options))).await)
             }
             Step::Restart { id, grace } => {
                 let options = RestartContainerOptionsBuilder::new().t(seconds(*grace)).build();
                 let limit = CALL + Duration::from_secs(u64::try_from(*grace).unwrap_or(0));
-                ("restart", tokio::time::timeout(limit, self.docker.restart_container(id, Some(options))).await)
+                ("restart", tokio::time::timeout(limit, self.door.docker().restart_container(id, Some(options))).await)
             }
             Step::Rename { id, to } => {
                 let options = RenameContainerOptionsBuilder::new().name(to).build();
-                ("rename", tokio::time::timeout(CALL, self.docker.rename_container(id, options)).await)
+                ("rename", tokio::time::timeout(CALL, self.door.docker().rename_container(id, options)).await)
             }
-            Step::Start { id } => ("start", tokio::time::timeout(CALL, self.docker.start_container(id, None)).await),
+            Step::Start { id } => {
+                ("start", tokio::time::timeout(CALL, self.door.docker().start_container(id, None)).await)
+            }
             Step::Remove { id, with_volumes } => {
                 // `v`: its anonymous volumes go with it; named ones never do.
                 let options = RemoveContainerOptionsBuilder::new().v(*with_volumes).build();
-                ("remove", tokio::time::timeout(CALL, self.docker.remove_container(id, Some(options))).await)
+                ("remove", tokio::time::timeout(CALL, self.door.docker().remove_container(id, Some(options))).await)
             }
         };
         match done.map_err(|_| late(what, CALL))? {
@@ -172,7 +172,7 @@ impl Engine {
 
     /// Removes a network. An error where something is still in it.
     pub async fn remove_network(&self, name: &str) -> Result<()> {
-        let removed = tokio::time::timeout(CALL, self.docker.remove_network(name)).await;
+        let removed = tokio::time::timeout(CALL, self.door.docker().remove_network(name)).await;
         match removed.map_err(|_| late("remove a network", CALL))? {
             Ok(()) => Ok(()),
             Err(error) if status(&error) == Some(404) => Ok(()),
@@ -193,14 +193,14 @@ impl Engine {
             attach_stderr: Some(true),
             ..Default::default()
         };
-        let exec = self.docker.create_exec(id, config).await?.id;
-        if let StartExecResults::Attached { mut output, .. } = self.docker.start_exec(&exec, None).await? {
+        let exec = self.door.docker().create_exec(id, config).await?.id;
+        if let StartExecResults::Attached { mut output, .. } = self.door.docker().start_exec(&exec, None).await? {
             // Read to the end and thrown away: the exit code is the answer.
             while let Some(chunk) = output.next().await {
                 chunk?;
             }
         }
-        Ok(self.docker.inspect_exec(&exec).await?.exit_code == Some(0))
+        Ok(self.door.docker().inspect_exec(&exec).await?.exit_code == Some(0))
     }
 
     /// A reference by tag to `repository@sha256:…`, as the registry says; one with a digest is answered as it is.
@@ -208,7 +208,7 @@ impl Engine {
         if let Some((name, digest)) = reference.split_once('@') {
             return Ok(format!("{}@{digest}", without_tag(name)));
         }
-        let asked = self.docker.inspect_registry_image(reference, login(settings, reference)?);
+        let asked = self.door.docker().inspect_registry_image(reference, login(settings, reference)?);
         let answer = within(CALL, "find it at its registry", asked).await?;
         let digest =
             answer.descriptor.digest.with_context(|| format!("the registry names no digest for `{reference}`"))?;
@@ -217,7 +217,7 @@ impl Engine {
 
     /// What is known of an image on this VM; none when it is not here.
     pub async fn local_image(&self, pinned: &str) -> Result<Option<LocalImage>> {
-        match tokio::time::timeout(CALL, self.docker.inspect_image(pinned))
+        match tokio::time::timeout(CALL, self.door.docker().inspect_image(pinned))
             .await
             .map_err(|_| late("inspect an image", CALL))?
         {
@@ -241,7 +241,7 @@ impl Engine {
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines.to_string()).build();
         let read = async {
             let mut text = Vec::new();
-            let mut stream = std::pin::pin!(self.docker.logs(id, Some(options)));
+            let mut stream = std::pin::pin!(self.door.docker().logs(id, Some(options)));
             while let Some(chunk) = stream.next().await {
                 text.extend_from_slice(&chunk?.into_bytes());
             }
@@ -260,7 +260,7 @@ impl Engine {
 
     async fn stats(&self, id: &str) -> Option<ContainerStatsResponse> {
         let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
-        let mut stream = std::pin::pin!(self.docker.stats(id, Some(options)));
+        let mut stream = std::pin::pin!(self.door.docker().stats(id, Some(options)));
         tokio::time::timeout(CALL, stream.next()).await.ok()??.ok()
     }
 
@@ -280,7 +280,7 @@ impl Engine {
         let filters = HashMap::from([("type", vec!["container".to_owned()]), ("label", vec![PROJECT.to_owned()])]);
         let since = format!("{}.{:03}", since / 1000, since % 1000);
         let options = EventsOptionsBuilder::new().filters(&filters).since(&since).build();
-        let mut stream = std::pin::pin!(self.docker.events(Some(options)));
+        let mut stream = std::pin::pin!(self.door.docker().events(Some(options)));
         while let Some(event) = stream.next().await {
             let event = event?;
             let action = event.action.unwrap_or_default();
@@ -299,7 +299,7 @@ impl Engine {
 
     /// Memory caps as the Engine has them: container id to bytes, 0 for none.
     pub async fn memory_cap(&self, id: &str) -> Result<i64> {
-        let look = within(CALL, "inspect a container", self.docker.inspect_container(id, None)).await?;
+        let look = within(CALL, "inspect a container", self.door.docker().inspect_container(id, None)).await?;
         Ok(look.host_config.and_then(|h| h.memory).unwrap_or(0))
     }
 }

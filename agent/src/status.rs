@@ -5,6 +5,7 @@ use std::time::Duration;
 use landfall_core::protocol::{AppStatus, ServiceStatus, Status};
 
 use crate::clock::now_text;
+use crate::engine::door;
 use crate::expiry;
 use crate::observed::{Container, Health, RunState};
 use crate::pulls;
@@ -35,6 +36,7 @@ pub async fn status(shared: &Shared, memory: Memory) -> Status {
     problems.extend(engine_problem.or_else(|| (!engine_answers).then(engine_hangs)));
     let ask = engine_answers && memory == Memory::Asked;
     let until = ask.then(|| tokio::time::Instant::now() + PATIENCE);
+    problems.extend(door::too_old(&shared.machine.borrow().version));
     problems.extend(shared.plugin.get().and_then(|found| found.as_ref().err().cloned()));
     problems.extend(shared.settings_problem.borrow().clone());
     problems.extend(shared.preview_problems.borrow().iter().cloned());

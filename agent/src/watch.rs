@@ -12,6 +12,7 @@ use landfall_core::journal::event;
 
 use crate::children::{self, Unsettled};
 use crate::clock::now;
+use crate::engine::door;
 use crate::engine_end;
 use crate::shared::{Mail, Shared};
 
@@ -146,7 +147,11 @@ pub async fn engine(shared: Rc<Shared>) {
                     tracing::info!(MESSAGE_ID = event::ENGINE_REACHABLE, "the Docker Engine answers again");
                 }
                 failures = 0;
-                shared.machine.replace(facts);
+                let before = shared.machine.replace(facts);
+                let version = shared.machine.borrow().version.clone();
+                if let Some(problem) = door::too_old(&version).filter(|_| before.version != version) {
+                    tracing::error!("{problem}");
+                }
                 // All of it is looked at after `at`, and every event since `at` is told: nothing falls between.
                 shared.tell_all(|| Mail::Gap);
                 let follow = shared.engine.events(at, |project, id| {

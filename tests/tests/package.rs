@@ -24,24 +24,6 @@ const WATCH: Duration = Duration::from_secs(6);
 
 #[test]
 #[ignore = "needs a machine of its own: `make test-deb`"]
-fn without_docker_the_daemons_run_and_say_what_is_missing() -> Result<()> {
-    install("old")?;
-    let said = eventually(SOON, "the agent says what it waits for", || {
-        let said = show("landfall-agent", "StatusText")?;
-        ensure!(said.contains("Docker"), "{said}");
-        Ok(said)
-    })?;
-    ensure!(!said.contains('\n') && said.contains("install"), "one sentence with what to do: {said}");
-    for daemon in DAEMONS {
-        ensure!(!show(daemon, "StatusText")?.is_empty(), "{daemon} says nothing");
-    }
-    let group = run("getent", &["group", "docker"])?;
-    ensure!(group.trim().ends_with(":landfall-agent"), "{group}");
-    Ok(())
-}
-
-#[test]
-#[ignore = "needs a machine of its own: `make test-deb`"]
 fn a_package_comes_is_replaced_in_the_middle_of_a_rollout_and_goes() -> Result<()> {
     install("old")?;
     // In /srv: the daemons have a /tmp of their own.

@@ -41,13 +41,14 @@ impl Engine {
             return Ok(local);
         }
         let options = TagImageOptionsBuilder::new().repo(&repository).tag(digest).build();
-        within(CALL, "tag an image", self.docker.tag_image(pinned, Some(options))).await?;
+        within(CALL, "tag an image", self.door.docker().tag_image(pinned, Some(options))).await?;
         Ok(local)
     }
 
     async fn download(&self, settings: &Settings, pinned: &str, mut on_piece: impl FnMut(&Piece<'_>)) -> Result<()> {
         let options = CreateImageOptionsBuilder::new().from_image(pinned).build();
-        let mut progress = std::pin::pin!(self.docker.create_image(Some(options), None, login(settings, pinned)?));
+        let mut progress =
+            std::pin::pin!(self.door.docker().create_image(Some(options), None, login(settings, pinned)?));
         while let Some(line) = progress.next().await {
             let line = line.with_context(|| format!("cannot pull `{pinned}`"))?;
             if let Some(detail) = line.error_detail {

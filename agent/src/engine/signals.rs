@@ -9,7 +9,7 @@ impl Engine {
     /// Sends a signal. One that does not run, or is gone, has nothing to be told.
     pub async fn signal(&self, id: &str, signal: &str) -> Result<()> {
         let options = KillContainerOptionsBuilder::new().signal(signal).build();
-        let sent = tokio::time::timeout(CALL, self.docker.kill_container(id, Some(options))).await;
+        let sent = tokio::time::timeout(CALL, self.door.docker().kill_container(id, Some(options))).await;
         match sent.map_err(|_| late("signal a container", CALL))? {
             Ok(()) => Ok(()),
             Err(error) if matches!(status(&error), Some(404 | 409)) => Ok(()),

@@ -1,13 +1,11 @@
 //! Are the Engine and Compose new enough? What is too old for Compose is the agent's own word.
 
 use landfall_agent::compose_plugin::{ComposePlugin, PluginError};
+use landfall_agent::engine::door::{OLDEST_ENGINE, numbers};
 
 use super::finding::{Finding, Subject};
 use crate::docker::{EngineFacts, NoEngine};
 use crate::failure::chain;
-
-/// The oldest Engine that is tested.
-const OLDEST_ENGINE: (u32, u32) = (26, 1);
 
 /// The Engine.
 pub fn engine(facts: &Result<EngineFacts, NoEngine>) -> Finding {
@@ -41,12 +39,6 @@ pub fn compose(found: Result<String, PluginError>) -> Finding {
 /// Its version, as the agent finds it.
 pub async fn look() -> Result<String, PluginError> {
     ComposePlugin::find(None).await.map(|plugin| plugin.version().to_owned())
-}
-
-/// `26.1.5+dfsg1` and the like to the first two numbers.
-fn numbers(version: &str) -> Option<(u32, u32)> {
-    let mut parts = version.split(['.', '-', '+']);
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 #[cfg(test)]
