@@ -60,11 +60,10 @@ fn story(vm: &Vm) -> Result<()> {
     eventually(SOON, "the agent answers", || vm.status().map(drop))?;
     untouched(&recorder)?;
 
-    for left in clean::app(&vm.engine, vm.app.as_str()) {
-        eprintln!("left behind: {left}");
-    }
     run("apt-get", &["purge", "-y", "landfall"])?;
-    nothing_is_left()
+    nothing_is_left()?;
+    ensure!(vm.engine.serving_ids(vm.app.as_str())? == before, "purging took containers");
+    Ok(())
 }
 
 fn upgrade_at_rest(vm: &Vm, v1: &Published) -> Result<()> {
@@ -121,7 +120,7 @@ fn untouched(recorder: &Recorder) -> Result<()> {
 }
 
 fn nothing_is_left() -> Result<()> {
-    let script = "find /etc /usr /var /run -xdev -iname '*landfall*' -not -path '/var/lib/docker/*' -not -path '/run/systemd/*' \
+    let script = "find /etc /usr /var /run -xdev -iname '*landfall*' -not -name 'landfall-trixie*' -not -path '/var/lib/docker/*' -not -path '/run/systemd/*' \
         -not -path '/var/lib/systemd/*' -not -path '/var/log/*' -not -path '/var/lib/dpkg/*'; getent passwd | grep landfall; \
         getent group | grep landfall; nft list tables | grep landfall; grep landfall /proc/self/mountinfo | grep run/landfall; true";
     let left = run("sh", &["-c", script])?;
