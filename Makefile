@@ -16,7 +16,7 @@ help:
 	@echo "make test-units       the end-to-end tests with the daemons as the units that ship, on systemd 252 and 257"
 	@echo "make bench            measure the shipped programs: numbers with their targets, left in bench.json"
 	@echo "make fuzz             fuzz the parsers of what strangers send, FUZZ_SECONDS (60) each"
-	@echo "make check            formatting, lints, licences and advisories, documentation"
+	@echo "make check            formatting, lints, licences and advisories, exposure of the units, documentation"
 	@echo "make fmt              format the code"
 
 try:
@@ -103,6 +103,8 @@ check: toolchain
 	@if timeout 60 cargo deny --log-level off fetch db 2>/dev/null; then \
 	    echo cargo deny check advisories; cargo deny --log-level error check advisories; \
 	else echo "make check: no advisory database can be fetched here: advisories are not checked"; fi
+	@tools/install-systemd.sh
+	@tools/exposure.sh
 	RUSTDOCFLAGS=-Dwarnings cargo doc --profile quick --workspace --no-deps --quiet
 
 fmt: toolchain
