@@ -37,7 +37,7 @@ try-clean: toolchain
 docker:
 	@tools/install-docker.sh
 	@tools/install-registry.sh
-	@tools/install-iproute.sh
+	@tools/install-packages.sh 'for networks of tests' ip -- iproute2
 	@tools/start-docker.sh
 
 toolchain:
@@ -54,7 +54,7 @@ deb: toolchain
 
 # LANDFALL_PROGRAMS=DIR packs programs that are built already.
 test-deb: docker build
-	@tools/install-deb-tools.sh
+	@tools/install-packages.sh 'to pack and to judge a package' dh lintian dpkg-buildpackage -- debhelper dpkg-dev lintian
 	@[ -n "$$LANDFALL_PROGRAMS" ] || tools/build-release.sh
 	cargo test --profile quick --workspace --test deb
 	tools/test-package.sh bookworm
@@ -64,9 +64,8 @@ test: docker build
 	@tools/install-compose-v5.sh
 	@tools/install-publishers.sh
 	@tools/install-azure-python.sh
-	@tools/install-systemd.sh
-	@tools/install-busybox.sh
-	@tools/install-nftables.sh
+	@tools/install-packages.sh 'to judge the catalog' journalctl -- systemd
+	@tools/install-packages.sh 'for the test of the guard' /usr/share/doc/busybox-static nft -- busybox-static nftables
 	@tools/install-promtool.sh
 	cargo test --profile quick --workspace --no-fail-fast -- --test-threads 3
 
@@ -91,7 +90,7 @@ bench: docker release
 	LANDFALL_PROGRAMS=$(CURDIR)/target/$(shell uname -m)-unknown-linux-musl/release target/quick/bench $(BENCH)
 
 fuzz: toolchain
-	@tools/install-cxx.sh
+	@tools/install-packages.sh 'libFuzzer is C++' c++ -- g++
 	@tools/fuzz.sh
 
 check: toolchain
@@ -103,7 +102,7 @@ check: toolchain
 	@if timeout 60 cargo deny --log-level off fetch db 2>/dev/null; then \
 	    echo cargo deny check advisories; cargo deny --log-level error check advisories; \
 	else echo "make check: no advisory database can be fetched here: advisories are not checked"; fi
-	@tools/install-systemd.sh
+	@tools/install-packages.sh 'to judge the units' systemd-analyze -- systemd
 	@tools/exposure.sh
 	RUSTDOCFLAGS=-Dwarnings cargo doc --profile quick --workspace --no-deps --quiet
 

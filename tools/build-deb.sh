@@ -18,7 +18,7 @@ amd64) machine=x86_64 ;;
 arm64) machine=aarch64 ;;
 *) die "no package for \`$arch\`" "\`make deb ARCH=amd64\` or \`ARCH=arm64\`" ;;
 esac
-tools/install-deb-tools.sh
+tools/install-packages.sh 'to pack and to judge a package' dh lintian dpkg-buildpackage -- debhelper dpkg-dev lintian
 programs=${LANDFALL_PROGRAMS:-${CARGO_TARGET_DIR:-target}/$machine-unknown-linux-musl/release}
 [ -n "${LANDFALL_PROGRAMS:-}" ] || TARGET=$machine-unknown-linux-musl tools/build-release.sh
 step "the manual, from the definition of the command line" cargo build --quiet --profile quick -p landfall --example manual

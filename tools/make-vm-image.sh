@@ -17,8 +17,7 @@ made=$(docker image inspect --format '{{index .Config.Labels "io.landfall.vm"}}'
 [ "$made" != "$version" ] || exit 0
 [ "$(id -u)" = 0 ] || die "cannot make a root file system as $(id -un)" "run \`sudo tools/$me $suite\`"
 
-packages() { DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends -o DPkg::Lock::Timeout=120 "$@"; }
-command -v debootstrap >/dev/null || { echo "$me: installs debootstrap with apt"; packages debootstrap; }
+./install-packages.sh 'to make a machine' debootstrap -- debootstrap
 
 root=$(mktemp -d /var/tmp/landfall-vm-XXXXXX)
 trap 'rm -rf "$root"' EXIT

@@ -129,7 +129,7 @@ pub fn busybox() -> Result<&'static str> {
     let path = "/bin/busybox";
     let mut head = [0; 4];
     let opened = File::open(path).and_then(|mut file| file.read_exact(&mut head));
-    opened.with_context(|| format!("no `{path}`; next: run `tools/install-busybox.sh`"))?;
+    opened.with_context(|| format!("no `{path}`; next: run `make test`"))?;
     ensure!(head == *b"\x7fELF", "`{path}` is no program");
     Ok(path)
 }

@@ -20,6 +20,8 @@ const UNITS: &str = "LANDFALL_UNITS";
 /// Names the network namespace of whoever runs in one, as process 1 sees it.
 pub const NETWORK: &str = "LANDFALL_TEST_NETWORK";
 
+const FETCHER: &str = "landfall-secrets-fetcher";
+
 /// What a service manager tells a daemon: here that is systemd, by the unit.
 const OF_THE_MANAGER: &[&str] = &["CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC"];
 
@@ -52,6 +54,40 @@ pub fn shipped() -> Option<PathBuf> {
 pub struct Unit {
     name: String,
     file: PathBuf,
+    _beside: Option<Owner>,
+}
+
+/// The socket at which the fetcher of a root has files given away, and the unit behind it.
+#[derive(Debug)]
+struct Owner {
+    socket: String,
+    files: [PathBuf; 2],
+}
+
+impl Owner {
+    fn start(shipped: &Path, root: &Path, command: &Command, beside: &str) -> Result<Self> {
+        let base = format!("{}-owner", beside.trim_end_matches(".service"));
+        let read = |name: &str| std::fs::read_to_string(shipped.join("usr/lib/systemd/system").join(name));
+        let program = command.get_program().to_str().context("the program's path is no text")?;
+        let service = read("landfall-secrets-owner@.service")?;
+        let service = service.replace("/usr/libexec/landfall/landfall-secrets-fetcher", program);
+        let socket = format!("{base}.socket");
+        let files = [Path::new(RUN).join(&socket), Path::new(RUN).join(format!("{base}@.service"))];
+        // Without what orders it in a boot.
+        let own = read("landfall-secrets-owner.socket")?.replace("After=", "#").replace("PartOf=", "#");
+        std::fs::write(&files[0], below(&own, root))?;
+        std::fs::write(&files[1], below(&service, root))?;
+        systemctl(&["start", &socket])?;
+        Ok(Self { socket, files })
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // What cannot be ended ends with the machine.
+        let _ = systemctl(&["stop", &self.socket]);
+        self.files.iter().for_each(|file| drop(std::fs::remove_file(file)));
+    }
 }
 
 impl Unit {
@@ -75,7 +111,8 @@ impl Unit {
         let file = Path::new(RUN).join(&name);
         std::fs::create_dir_all(RUN)?;
         std::fs::write(&file, of_a_test(&text, root, log, command, network)?)?;
-        let unit = Self { name, file };
+        let beside = if daemon == FETCHER { Some(Owner::start(shipped, root, command, &name)?) } else { None };
+        let unit = Self { name, file, _beside: beside };
         systemctl(&["start", "--no-block", &unit.name])?;
         Ok(unit)
     }

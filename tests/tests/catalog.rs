@@ -164,7 +164,7 @@ fn systemd_takes_the_catalog() {
     let journalctl = |argument: &str| {
         let mut command = Command::new("journalctl");
         let output = command.arg(argument).arg("--root").arg(root.path()).output();
-        let output = output.expect("`journalctl` cannot be run; next: run `tools/install-systemd.sh`");
+        let output = output.expect("`journalctl` cannot be run; next: run `make test`");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() && said.is_empty(), "journalctl {argument}: {said}");
         String::from_utf8(output.stdout).unwrap()

@@ -6,12 +6,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use landfall_core::journal::event;
 use landfall_core::protocol::HistoryEvent;
 use landfall_tests::clean;
 use landfall_tests::events::Recorder;
 use landfall_tests::vm::{Published, ROLLOUT, SOON, Vm};
 use landfall_tests::wait::{eventually, throughout};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const DAEMONS: [&str; 3] = ["landfall-agent", "landfall-image-watcher", "landfall-secrets-fetcher"];
 /// What else is up.
@@ -47,6 +48,8 @@ fn story(vm: &Vm) -> Result<()> {
     replace_in_a_rollout(vm, "v2", "old")?;
     replace_in_a_rollout(vm, "v3", "new")?;
     killed_daemons_come_back(vm)?;
+    the_journal_tells_the_story(vm, &v1)?;
+    nobody_forges_the_journal(vm)?;
 
     let before = vm.engine.serving_ids(vm.app.as_str())?;
     run("apt-get", &["remove", "-y", "landfall"])?;
@@ -109,6 +112,54 @@ fn killed_daemons_come_back(vm: &Vm) -> Result<()> {
         })?;
     }
     eventually(SOON, "the agent answers", || vm.status().map(drop))
+}
+
+fn the_journal_tells_the_story(vm: &Vm, v1: &Published) -> Result<()> {
+    let app = format!("LANDFALL_APP={}", vm.app);
+    let live = format!("MESSAGE_ID={}", event::ROLLOUT_LIVE);
+    let lives = journal(&[&app, &live])?;
+    let first =
+        lives.iter().find(|entry| entry["LANDFALL_RELEASE"] == v1.release.as_str()).context("v1 is not live")?;
+    let deployment = first["LANDFALL_DEPLOYMENT"].as_str().context("no deployment")?;
+    let rollout = journal(&[&format!("LANDFALL_DEPLOYMENT={deployment}")])?;
+    let has = |id: &str| rollout.iter().any(|entry| entry["MESSAGE_ID"] == id);
+    ensure!(has(event::ROLLOUT_STARTED) && has(event::ROLLOUT_LIVE), "{rollout:?}");
+    let own = journal(&["-t", &format!("landfall/{}/api", vm.app)])?;
+    ensure!(own.iter().any(|entry| entry["MESSAGE"] == "listens on port 8080"), "the api's own log: {own:?}");
+    let explained = run("journalctl", &["-x", "--no-pager", &app, &live])?;
+    ensure!(explained.contains("operations.md"), "the catalog explains nothing: {explained}");
+    Ok(())
+}
+
+/// A container that says what only we may say, and with that fails, so that we repeat its words.
+fn nobody_forges_the_journal(vm: &Vm) -> Result<()> {
+    let seq = vm.last_seq()?;
+    let words = format!(
+        "<0>forged \u{1b}[2J\u{1b}]0;x\u{7}\r<1>forged\nMESSAGE_ID={}\n\nLANDFALL_APP=forged\nPRIORITY=0\nMESSAGE=forged",
+        event::ROLLOUT_LIVE
+    );
+    let bad = vm.publish_version("v4", &[("MODE", "crash"), ("SAY", &words)])?;
+    vm.recorded(seq, HistoryEvent::RolledBack, Some(&bad.release))?;
+    let all = journal(&["--since", "-10min"])?;
+    let forged: Vec<&Value> = all.iter().filter(|entry| entry.to_string().contains("forged")).collect();
+    let by = |unit: &str| forged.iter().any(|entry| entry["_SYSTEMD_UNIT"] == unit);
+    ensure!(by("landfall-agent.service") && by("docker.service"), "the words are in nobody's log: {forged:?}");
+    for entry in &all {
+        let ours = entry["_SYSTEMD_UNIT"].as_str().is_some_and(|unit| unit.starts_with("landfall-"));
+        ensure!(ours || entry["MESSAGE_ID"] != event::ROLLOUT_LIVE, "forged: {entry}");
+        ensure!(entry["LANDFALL_APP"] != "forged", "forged: {entry}");
+        if entry.to_string().contains("forged") {
+            ensure!(!["0", "1", "2"].iter().any(|priority| entry["PRIORITY"] == *priority), "forged: {entry}");
+        }
+        // journald gives as bytes what has control characters.
+        ensure!(!ours || entry["MESSAGE"].is_string(), "raw: {entry}");
+    }
+    Ok(())
+}
+
+fn journal(arguments: &[&str]) -> Result<Vec<Value>> {
+    let text = run("journalctl", &[&["--output=json", "--no-pager"], arguments].concat())?;
+    text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
 fn untouched(recorder: &Recorder) -> Result<()> {

@@ -76,8 +76,11 @@ fn secret_file() -> Option<String> {
     std::fs::read_to_string(std::env::var("SECRET_FILE").ok()?).ok()
 }
 
-/// Waits as told, then serves `/` and `/health` on port 8080.
+/// Says what `SAY` is, as it is, waits as told, then serves `/` and `/health` on port 8080.
 pub fn run(settings: &Settings) -> io::Result<()> {
+    if let Ok(words) = std::env::var("SAY") {
+        println!("{words}");
+    }
     if settings.burn {
         burn(settings.start_delay);
     } else {
