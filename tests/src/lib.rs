@@ -17,7 +17,7 @@
 //! | [`events`] | every change that the Engine saw |
 //! | [`prober`], [`load`] | what a client outside sees, with times; many of them |
 //! | [`process`] | child processes with a log file |
-//! | [`daemon`], [`unit`] | our daemons as child processes, or under systemd by the units that ship |
+//! | [`daemon`], [`mod@unit`] | our daemons as child processes, or under systemd by the units that ship |
 //! | [`counting_proxy`] | the bytes that a program sends and receives |
 //! | [`gate`] | a download that stands still until a test lets it go on |
 //! | [`tracer`], [`points`] | a process killed at a chosen system call |
