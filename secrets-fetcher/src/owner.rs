@@ -132,8 +132,7 @@ mod tests {
         let file = File::open(&path).unwrap();
         let own = nix::unistd::geteuid().as_raw();
         assert_eq!(answered(&file, &format!("{own} -")), Ok(()));
-        for (words, said) in [("", "`OWNER GROUP`"), ("x -", "a number"), ("1 -1", "a number"), ("12", "`OWNER GROUP`")]
-        {
+        for (words, said) in [("x -", "a number"), ("1 -1", "a number"), ("12", "`OWNER GROUP`")] {
             assert!(answered(&file, words).unwrap_err().contains(said), "{words}");
         }
         let set_id = std::os::unix::fs::PermissionsExt::from_mode(0o4755);
