@@ -118,8 +118,8 @@ fn the_journal_tells_the_story(vm: &Vm, v1: &Published) -> Result<()> {
     let app = format!("LANDFALL_APP={}", vm.app);
     let live = format!("MESSAGE_ID={}", event::ROLLOUT_LIVE);
     let lives = journal(&[&app, &live])?;
-    let first =
-        lives.iter().find(|entry| entry["LANDFALL_RELEASE"] == v1.release.as_str()).context("v1 is not live")?;
+    // People's form of it: the first digits.
+    let first = lives.iter().find(|entry| entry["LANDFALL_RELEASE"] == v1.release.short()).context("v1 is not live")?;
     let deployment = first["LANDFALL_DEPLOYMENT"].as_str().context("no deployment")?;
     let rollout = journal(&[&format!("LANDFALL_DEPLOYMENT={deployment}")])?;
     let has = |id: &str| rollout.iter().any(|entry| entry["MESSAGE_ID"] == id);
