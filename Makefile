@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
-.PHONY: help try try-clean build release deb test-deb test test-compose-v5 test-units bench fuzz check fmt docker toolchain
+.PHONY: help try try-clean build release deb test-deb image image-test test test-compose-v5 test-units test-vm bench fuzz check fmt docker toolchain
 
 help:
 	@echo "make try              watch it work on this machine: registry, watcher, agent, a sample app; left running"
@@ -14,6 +14,9 @@ help:
 	@echo "make test             unit, golden and end-to-end tests on the real Docker Engine and registry"
 	@echo "make test-compose-v5  the end-to-end tests with Docker Compose 5, built from source"
 	@echo "make test-units       the end-to-end tests with the daemons as the units that ship, on systemd 252 and 257"
+	@echo "make test-vm          the VM image's root file system booted in a container: cloud-init, power cuts, what is down at boot"
+	@echo "make image            the VM image: Debian 13 with all of it, as raw, qcow2 and VHD for Azure, in target/image"
+	@echo "make image-test       boots that image under qemu; minutes for a boot without KVM"
 	@echo "make bench            measure the shipped programs: numbers with their targets, left in bench.json"
 	@echo "make fuzz             fuzz the parsers of what strangers send, FUZZ_SECONDS (60) each"
 	@echo "make check            formatting, lints, licences and advisories, exposure of the units, documentation"
@@ -63,7 +66,7 @@ test-deb: docker build
 test: docker build
 	@tools/install-compose-v5.sh
 	@tools/install-publishers.sh
-	@tools/install-azure-python.sh
+	@tools/install-python.sh azure-python azure.keyvault.secrets "Microsoft's Python client for Key Vault"
 	@tools/install-packages.sh 'to judge the catalog' journalctl -- systemd
 	@tools/install-packages.sh 'for the test of the guard' /usr/share/doc/busybox-static nft -- busybox-static nftables
 	@tools/install-promtool.sh
@@ -83,6 +86,16 @@ test-units: docker build
 	@tools/install-compose-v5.sh
 	tools/test-units.sh bookworm
 	tools/test-units.sh trixie
+
+# Packed here are the programs that the other tests run, so that nothing is built twice.
+test-vm: docker build
+	tools/test-vm.sh
+
+image: toolchain
+	tools/build-image.sh
+
+image-test: docker build
+	tools/test-image.sh
 
 # BENCH takes words for the program: `make bench BENCH="--runs 3 idle"`.
 bench: docker release

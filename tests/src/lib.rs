@@ -7,6 +7,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`vm`] | a root directory with a configuration, the daemons' processes, the CLI |
+//! | [`life`] | a whole VM that boots ([`machine`] in a container, [`qemu`] under emulation) in a [`world`] that has all it needs |
 //! | [`project`] | the sample project as CI would publish it |
 //! | [`images`] | images made from one static binary, pushed by plain HTTP |
 //! | [`artifact`] | releases pushed by hand, past what `landfall publish` checks |
@@ -29,7 +30,7 @@
 //! | [`tour`], [`docker_restart`] | what `make try` shows |
 //! | [`mod@bench`] | the numbers of `make bench` |
 //! | [`suite`] | one test: its VM, its report on failure |
-//! | [`wait`], [`ports`], [`programs`], [`clean`], [`chance`] | small things |
+//! | [`wait`], [`ports`], [`programs`], [`clean`], [`chance`], [`small_disk`] | small things |
 
 pub mod artifact;
 pub mod bench;
@@ -44,7 +45,9 @@ pub mod events;
 pub mod fetcher;
 pub mod gate;
 pub mod images;
+pub mod life;
 pub mod load;
+pub mod machine;
 pub mod own_engine;
 pub mod points;
 pub mod ports;
@@ -52,9 +55,11 @@ pub mod prober;
 pub mod process;
 pub mod programs;
 pub mod project;
+pub mod qemu;
 pub mod registry;
 pub mod sandbox;
 pub mod secrets_memory;
+pub mod small_disk;
 pub mod suite;
 pub mod tour;
 pub mod tracer;
@@ -63,3 +68,4 @@ pub mod unit_client;
 pub mod vm;
 pub mod wait;
 pub mod workflow;
+pub mod world;

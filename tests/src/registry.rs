@@ -35,8 +35,12 @@ const PASSWORDS: [(&str, &str); 2] = [
 impl Registry {
     /// Starts one with its configuration, data and log below `directory`.
     pub fn start(directory: &Path, lifetime: Lifetime) -> Result<Self> {
+        Self::start_at(directory, format!("127.0.0.1:{}", ports::free()?), lifetime)
+    }
+
+    /// As [`Self::start`], at an address of this machine.
+    pub fn start_at(directory: &Path, address: String, lifetime: Lifetime) -> Result<Self> {
         std::fs::create_dir_all(directory)?;
-        let address = format!("127.0.0.1:{}", ports::free()?);
         let mut registry = Self { address, directory: directory.to_owned(), lifetime, credential: None, process: None };
         registry.write_config()?;
         registry.resume()?;

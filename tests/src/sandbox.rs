@@ -81,6 +81,16 @@ impl Sandbox {
         Self::begin(directory, command, &addresses, urls, (Place::Loopback, Lifetime::Test))
     }
 
+    /// At addresses of this process' own network, with vaults at `https://NAME.vault.azure.net`: whoever asks has those names.
+    pub fn start_at(directory: &Path, imds: &str, vaults: &[(&str, String)]) -> Result<Self> {
+        let mut addresses = vec![("imds".to_owned(), imds.to_owned())];
+        addresses.extend(vaults.iter().map(|(name, address)| ((*name).to_owned(), address.clone())));
+        let urls =
+            vaults.iter().map(|(name, _)| ((*name).to_owned(), format!("https://{name}.vault.azure.net"))).collect();
+        let command = Command::new(programs::tool("sandbox")?);
+        Self::begin(directory, command, &addresses, urls, (Place::Loopback, Lifetime::Test))
+    }
+
     /// In a network namespace with IMDS at 169.254.169.254:80 and vaults at `https://NAME.vault.azure.net`; whatever is to meet
     /// them runs [`Sandbox::inside`].
     pub fn start_in_namespace(directory: &Path, vaults: &[&str]) -> Result<Self> {

@@ -91,10 +91,10 @@ impl Drop for Client {
     }
 }
 
-/// Python with the packages, as `tools/install-azure-python.sh` left it.
+/// Python with the packages, as `make test` left it.
 fn interpreter() -> Result<PathBuf> {
     let root: &Path = programs::tests_directory().parent().context("no repository")?;
     let path = root.join("target/azure-python/bin/python");
-    ensure!(path.is_file(), "`{}` is not there; next: run `tools/install-azure-python.sh`", path.display());
+    ensure!(path.is_file(), "`{}` is not there; next: `make test`, which installs it", path.display());
     Ok(path)
 }

@@ -1,0 +1,191 @@
+//! From a blank VM to a served stack with nobody near, and again after what happens to machines: a power cut, a registry or a vault that
+//! is down, a full disk, a dockerd that does not come up. `make test-vm` makes what is booted.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use landfall_core::protocol::HistoryEvent;
+use landfall_tests::life::{Guest as _, Life, settings};
+use landfall_tests::machine::{Blank, Machine};
+use landfall_tests::sandbox::fault::Service;
+use landfall_tests::small_disk::SmallDisk;
+use landfall_tests::wait::eventually;
+use landfall_tests::world::{VAULT, World};
+use serde_json::json;
+
+const PATIENCE: Duration = Duration::from_mins(3);
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+const DOCKER: &str = "/etc/docker/daemon.json";
+
+/// A blank machine in a world; its parts go after it.
+struct Place {
+    directory: tempfile::TempDir,
+    name: &'static str,
+    cache: &'static str,
+}
+
+impl Place {
+    fn new(name: &'static str, cache: &'static str) -> Result<Self> {
+        Ok(Self { directory: tempfile::Builder::new().prefix("landfall-world-").tempdir()?, name, cache })
+    }
+
+    /// `disks` as in [`Blank`].
+    fn life(&self, disks: Vec<(&Path, &str)>) -> Result<Life<Machine>> {
+        let directory = self.directory.path();
+        Life::begin(directory, PATIENCE, |world| {
+            let user_data = json!({
+                "write_files": [{ "path": "/etc/landfall/landfall.yaml", "content": settings(world, self.cache).to_string() }],
+            });
+            let mut files = equipment();
+            let seed = [
+                ("user-data", format!("#cloud-config\n{user_data}")),
+                ("meta-data", format!("instance-id: {}\n", self.name)),
+            ];
+            files.extend(seed.map(|(file, text)| (format!("/var/lib/cloud/seed/nocloud/{file}"), text)));
+            let blank = Blank { files, disks, hosts: vec![("kv.vault.azure.net", VAULT)] };
+            let name = format!("landfall-machine-{}-{}", std::process::id(), self.name);
+            let machine = Machine::create(&name, &blank, directory)?;
+            self.trust(&machine, world)?;
+            Ok(machine)
+        })
+    }
+
+    /// The machine takes the world's authority, and its registry without TLS.
+    fn trust(&self, machine: &Machine, world: &World) -> Result<()> {
+        let authorities = machine.read(self.directory.path(), AUTHORITIES)?;
+        let ours = std::fs::read_to_string(world.sandbox.ca_file())?;
+        self.lay_down(machine, AUTHORITIES, authorities + &ours)?;
+        let mut docker: serde_json::Value = serde_json::from_str(&machine.read(self.directory.path(), DOCKER)?)?;
+        docker["insecure-registries"] = json!([world.registry.address()]);
+        self.lay_down(machine, DOCKER, docker.to_string())
+    }
+
+    fn lay_down(&self, machine: &Machine, path: &str, text: String) -> Result<()> {
+        machine.lay_down(self.directory.path(), &[(path.to_owned(), text)])
+    }
+}
+
+/// What makes the image's root file system a machine of the tests.
+fn equipment() -> Vec<(String, String)> {
+    let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+    let never = "[Unit]\nConditionPathExists=/nowhere\n";
+    vec![
+        // The cable is configured from outside.
+        file("/etc/cloud/cloud.cfg.d/99-test.cfg", "network: { config: disabled }\n"),
+        file("/etc/systemd/system/systemd-networkd.service.d/test.conf", never),
+        file("/etc/systemd/system/systemd-networkd-wait-online.service.d/test.conf", never),
+    ]
+}
+
+#[test]
+#[ignore = "needs a machine and a network of its own: `make test-vm`"]
+fn a_blank_vm_serves_and_does_so_again_after_what_happens_to_machines() -> Result<()> {
+    let place = Place::new("story", "off")?;
+    place.life(Vec::new())?.tell(|story| {
+        story.publish("v1")?;
+        let began = Instant::now();
+        story.guest.power_on()?;
+        story.serves("v1")?;
+        println!("from power to the first answer of a blank machine: {:.1} s", began.elapsed().as_secs_f64());
+        story.cloud_init_is_done()?;
+        a_power_cut(story)?;
+        let published = Instant::now();
+        story.publish("v2")?;
+        story.serves("v2")?;
+        println!("from publishing to its answer: {:.1} s", published.elapsed().as_secs_f64());
+        the_registry_is_down_at_boot(story)?;
+        dockerd_does_not_come_up(&place, story)
+    })
+}
+
+/// The same containers, each after what it depends on, without a registry's help.
+fn a_power_cut(story: &mut Life<Machine>) -> Result<()> {
+    eventually(PATIENCE, "the rollout has ended", || {
+        ensure!(story.history()?.iter().any(|entry| entry.event == HistoryEvent::Live), "it has not");
+        Ok(())
+    })?;
+    let before = story.started()?;
+    let seq = story.history()?.last().map_or(0, |entry| entry.seq);
+    let began = Instant::now();
+    story.cut_power_and_boot()?;
+    story.serves("v1")?;
+    println!("from power to the first answer after a power cut: {:.1} s", began.elapsed().as_secs_f64());
+    eventually(PATIENCE, "the history has the recovery", || {
+        let recovered =
+            story.history()?.into_iter().filter(|e| e.seq > seq && e.event == HistoryEvent::Recovered).count();
+        ensure!(recovered == 1, "{recovered} recoveries");
+        Ok(())
+    })?;
+    story.runs_as_before(&before)
+}
+
+fn the_registry_is_down_at_boot(story: &mut Life<Machine>) -> Result<()> {
+    story.world.registry.kill()?;
+    story.cut_power_and_boot()?;
+    story.serves("v2")?;
+    story.says("registry")?;
+    story.world.registry.resume()
+}
+
+fn dockerd_does_not_come_up(place: &Place, story: &mut Life<Machine>) -> Result<()> {
+    let good = story.guest.read(place.directory.path(), DOCKER)?;
+    story.guest.cut_power()?;
+    place.lay_down(&story.guest, DOCKER, "{ this is no JSON".to_owned())?;
+    story.guest.power_on()?;
+    story.says("Engine")?;
+    place.lay_down(&story.guest, DOCKER, good)?;
+    story.told(&["systemctl", "restart", "docker"])?;
+    story.serves("v2")
+}
+
+/// Without what was sealed before, what needs secrets waits for the vault.
+#[test]
+#[ignore = "needs a machine and a network of its own: `make test-vm`"]
+fn a_vault_that_is_down_at_boot_is_waited_for() -> Result<()> {
+    Place::new("vault", "off")?.life(Vec::new())?.tell(|story| {
+        vault_down_at_boot(story)?;
+        story.says("secrets")?;
+        story.world.sandbox.listen(&Service::vault("kv"))?;
+        story.serves("v1")
+    })
+}
+
+#[test]
+#[ignore = "needs a machine and a network of its own: `make test-vm`"]
+fn with_a_cache_nobody_waits_for_a_vault_at_boot() -> Result<()> {
+    Place::new("cache", "on")?.life(Vec::new())?.tell(|story| {
+        vault_down_at_boot(story)?;
+        story.serves("v1")
+    })
+}
+
+fn vault_down_at_boot(story: &mut Life<Machine>) -> Result<()> {
+    story.publish("v1")?;
+    story.guest.power_on()?;
+    story.serves("v1")?;
+    story.guest.cut_power()?;
+    story.world.sandbox.refuse(&Service::vault("kv"))?;
+    story.guest.power_on()
+}
+
+/// Our own state's disk: what runs needs no room there.
+#[test]
+#[ignore = "needs a machine and a network of its own: `make test-vm`"]
+fn a_disk_that_is_full_at_boot_keeps_nobody_from_serving() -> Result<()> {
+    let disk = SmallDisk::create()?;
+    let place = Place::new("disk", "off")?;
+    place.life(vec![(disk.path(), "/var/lib/landfall")])?.tell(|story| {
+        story.publish("v1")?;
+        story.guest.power_on()?;
+        story.serves("v1")?;
+        story.guest.cut_power()?;
+        disk.fill()?;
+        story.guest.power_on()?;
+        story.serves("v1")?;
+        story.publish("v2")?;
+        story.says("No space left")?;
+        disk.make_room()?;
+        story.serves("v2")
+    })
+}
