@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
-.PHONY: help try try-clean build release deb test-deb image image-test test test-compose-v5 test-units test-vm bench fuzz check fmt docker toolchain
+.PHONY: help try try-clean build release deb test-deb image image-test test test-az test-compose-v5 test-units test-vm bench fuzz check fmt docker toolchain
 
 help:
 	@echo "make try              watch it work on this machine: registry, watcher, agent, a sample app; left running"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-deb         the package: built twice alike, lintian; installed, upgraded, removed, purged on machines"
 	@echo "make test             unit, golden and end-to-end tests on the real Docker Engine and registry"
 	@echo "make test-compose-v5  the end-to-end tests with Docker Compose 5, built from source"
+	@echo "make test-az          the az commands that are printed, parsed by Azure's own client (from PyPI)"
 	@echo "make test-units       the end-to-end tests with the daemons as the units that ship, on systemd 252 and 257"
 	@echo "make test-vm          the VM image's root file system booted in a container: cloud-init, power cuts, what is down at boot"
 	@echo "make image            the VM image: Debian 13 with all of it, as raw, qcow2 and VHD for Azure, in target/image"
@@ -80,6 +81,10 @@ test-compose-v5: docker build
 	@tools/install-publishers.sh
 	LANDFALL_COMPOSE=$(CURDIR)/target/compose-v5/docker-compose \
 	    cargo test --profile quick --workspace --no-fail-fast $(COMPOSE_TESTS) -- --test-threads 3
+
+test-az: build
+	@tools/install-python.sh azure-cli azure.cli.core "as much of azure-cli as parses commands"
+	cargo test --profile quick --workspace --test az
 
 # A machine after the other: their tests count in seconds what they wait for.
 test-units: docker build

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs a program or library of Python from PyPI into target/NAME, pinned and by hash: `install-python.sh NAME MODULE WHAT`, with
-# tests/python/NAME.txt; MODULE is what must be there to import, WHAT is for whoever watches.
+# tests/python/NAME.txt; complete in itself; MODULE is what must be there to import, WHAT is for whoever watches.
 set -eu
 me=${0##*/}
 cd "$(dirname "$0")/.."
@@ -16,6 +16,6 @@ echo "$me: installs $3 into $venv"
 rm -rf "$venv"
 mkdir -p target
 python3 -m venv "$venv" || die "\`python3 -m venv\` failed" "read its message above"
-"$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r "$wanted" ||
+"$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r "$wanted" ||
     die "pip could not install $wanted" "read its message above; it needs PyPI (\`pip config list\`)"
 cp "$wanted" "$venv/installed"

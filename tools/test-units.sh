@@ -1,6 +1,6 @@
 #!/bin/bash
 # Runs the end-to-end tests with the daemons as the units that ship, on a machine of its own: systemd of SUITE (bookworm or trixie) as
-# process 1 of a privileged container, with its own dockerd. More words are for the test program: names, `--nocapture`.
+# process 1 of a privileged container, with its own dockerd; then what else is judged there: tests/tests/units.rs, tests/tests/operations. More words are for the test program: names, `--nocapture`.
 # The machine is removed at the end; `KEEP=yes` leaves it for a look.
 set -euo pipefail
 me=${0##*/}
@@ -16,4 +16,5 @@ echo "$me: the end-to-end tests under units of $(machine systemctl --version | h
 machine_test e2e --test-threads 3 "$@"
 if [ $# = 0 ]; then
     machine_test units --ignored --test-threads 1
+    machine_test operations --ignored --test-threads 1
 fi

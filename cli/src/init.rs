@@ -1,6 +1,6 @@
 //! `landfall init`: writes a first landfall.yaml with words to each key, and prints what is to be done in Azure and what to type next.
-//! It never writes over a file of somebody's but by `--force`, which keeps a copy, and never a file that our own reader refuses. It calls
-//! nothing in Azure.
+//! It never writes over a file of somebody's but by `--force`, which keeps a copy, and never a file that our own reader refuses. The file
+//! that the package brings is nobody's, as long as nobody has edited it. It calls nothing in Azure.
 
 mod azure;
 mod template;
@@ -94,6 +94,10 @@ fn write(path: &Path, text: &str, force: bool) -> Result<String, Failed> {
     let before = std::fs::read(path).map_err(failed)?;
     if before == text.as_bytes() {
         return Ok(format!("`{shown}` is there already, and says this"));
+    }
+    if before == template::text(None, &[]).as_bytes() {
+        publish::write(path, text.as_bytes(), MODE).map_err(failed)?;
+        return Ok(format!("`{shown}` is written; nobody had edited what the package brought"));
     }
     if !force {
         return Err(Failed::usage(format!("`{shown}` is there already; nothing was written"))

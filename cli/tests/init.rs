@@ -13,6 +13,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
+const PACKAGED: &str = include_str!("../../packaging/etc/landfall/landfall.yaml");
+
 const ACME: &[&str] = &[
     "init",
     "--app",
@@ -47,6 +49,12 @@ fn what_is_written_and_printed() {
     }
 }
 
+/// So that a first `landfall init` after the installation finds a file that is nobody's.
+#[test]
+fn the_package_brings_what_init_writes_without_arguments() {
+    assert_eq!(PACKAGED, include_str!("golden/init/empty.yaml"));
+}
+
 #[test]
 fn what_is_there_stays() {
     let root = tempfile::tempdir().expect("a directory");
@@ -62,12 +70,18 @@ fn what_is_there_stays() {
     assert!(!path.exists());
     ends(&["init"], 0, "is written");
     ends(&["init"], 0, "is there already, and says this");
+    // As the package brings it: nobody's.
+    ends(ACME, 0, "nobody had edited");
+    let copy = path.with_file_name("landfall.yaml.bak");
+    assert!(read(&path).contains("kv-acme") && !copy.exists());
+    ends(&["init"], 2, "--force");
+    fs::write(&path, format!("{PACKAGED}\n")).expect("written");
+    ends(ACME, 2, "--force");
     fs::write(&path, "apps: {}\n").expect("written");
     ends(ACME, 2, "--force");
     assert_eq!(read(&path), "apps: {}\n");
     let forced = [ACME, &["--force"]].concat();
     ends(&forced, 0, "landfall.yaml.bak");
-    let copy = path.with_file_name("landfall.yaml.bak");
     assert_eq!((read(&copy).as_str(), read(&path).contains("kv-acme")), ("apps: {}\n", true));
     // A second time the copy would be lost.
     ends(&["init", "--force"], 2, "a copy from before");

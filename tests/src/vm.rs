@@ -95,7 +95,12 @@ impl Vm {
 
     /// This machine itself, which a package has installed: its daemons are the manager's, its settings are written by who calls.
     pub fn of_this_machine(directory: &Path, app: &str) -> Result<Self> {
-        Self::at("/".into(), "sample", directory, app, None, Lifetime::Test)
+        Self::of_this_machine_with("sample", directory, app)
+    }
+
+    /// As [`Self::of_this_machine`], with the project of another fixture.
+    pub fn of_this_machine_with(fixture: &str, directory: &Path, app: &str) -> Result<Self> {
+        Self::at("/".into(), fixture, directory, app, None, Lifetime::Test)
     }
 
     fn at(

@@ -107,6 +107,7 @@ fn it_ships_programs_units_manual_and_documents_owned_by_root() {
         "usr/share/doc/landfall/changelog.gz",
         "usr/share/doc/landfall/copyright",
         "usr/share/doc/landfall/operations.md",
+        "usr/share/doc/landfall/third-party.txt.gz",
         "usr/share/fish/vendor_completions.d/landfall.fish",
         "usr/share/man/man1/landfall-publish.1.gz",
         "usr/share/man/man5/landfall.yaml.5.gz",
@@ -176,6 +177,35 @@ fn its_programs_run_say_their_version_and_hold_no_path_of_the_machine_that_built
             "{name} holds paths of who built it; next: `make release`"
         );
     }
+}
+
+/// The programs themselves say what is linked: where something may panic they hold the path of its source.
+#[test]
+fn it_ships_the_licences_of_all_that_its_programs_hold() {
+    let root = unpacked();
+    let text = output(Command::new("zcat").arg(root.path().join("usr/share/doc/landfall/third-party.txt.gz")));
+    let listed: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.split_once(": ")).map(|(crate_, _)| crate_).collect();
+    let mut linked = BTreeSet::new();
+    for name in ["bin/landfall", "libexec/landfall/landfall-agent", "libexec/landfall/landfall-secrets-fetcher"] {
+        let bytes = std::fs::read(root.path().join("usr").join(name)).unwrap();
+        // `/crates/REGISTRY/NAME-VERSION/src/…`
+        for part in String::from_utf8_lossy(&bytes).split("/crates/index.").skip(1) {
+            let package = part.split('/').nth(1).unwrap_or_default();
+            let version =
+                package.match_indices('-').find(|(at, _)| package[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
+            let (at, _) = version.unwrap_or_else(|| panic!("no version in `{package}`"));
+            linked.insert(format!("{} {}", &package[..at], &package[at + 1..]));
+        }
+    }
+    assert!(linked.len() > 50, "{linked:?}");
+    for package in &linked {
+        assert!(listed.contains(package.as_str()), "`{package}` is linked, and its licence is not shipped");
+        let has_text = text.lines().any(|line| line == package);
+        let says_none = text.lines().any(|line| line.starts_with(package.as_str()) && line.ends_with("without a text"));
+        assert!(has_text || says_none, "`{package}` has no text");
+    }
+    assert!(!text.contains("/registry/src"), "it holds paths of who built it");
 }
 
 #[test]

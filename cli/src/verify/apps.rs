@@ -11,6 +11,8 @@ use crate::terminal::span;
 
 /// More polls than this without one that was good is a reason to look.
 const POLLS: u32 = 3;
+/// The watcher writes down a good poll that changed nothing at most so often.
+const WRITTEN: Duration = Duration::from_secs(10);
 /// As long as this without one, and more polls than that, is a failure.
 const SILENT: Duration = Duration::from_mins(10);
 const WATCHER: &str = "`journalctl -u landfall-image-watcher -n 50`";
@@ -68,7 +70,7 @@ fn poll(settings: Option<&Settings>, app: &AppStatus, at: &str) -> Finding {
     let Some(every) = every else { return subject.skip(format!("{seen}; how often it is asked is not known")) };
     let age = Duration::from_secs(age.unsigned_abs());
     // Ages are in whole seconds.
-    if age <= every * POLLS + Duration::from_secs(1) {
+    if age <= every * POLLS + WRITTEN + Duration::from_secs(1) {
         subject.pass(seen)
     } else if age <= SILENT {
         subject.warn(format!("{seen}, asked every {every:?}"), WATCHER)
@@ -112,8 +114,8 @@ mod tests {
                     previews: { web: { channel: 'a.b/c:pr-*', poll: 30s } }";
         let settings = Config::parse(Path::new("x"), text).unwrap().settle().unwrap();
         for (app, last, grade) in [
-            ("web", Some("2026-01-31T11:59:45.000Z"), Grade::Pass),
-            ("web", Some("2026-01-31T11:59:43.000Z"), Grade::Warn),
+            ("web", Some("2026-01-31T11:59:34.000Z"), Grade::Pass),
+            ("web", Some("2026-01-31T11:59:33.000Z"), Grade::Warn),
             ("web", Some("2026-01-31T11:50:00.000Z"), Grade::Warn),
             ("web", Some("2026-01-31T11:49:59.000Z"), Grade::Fail),
             ("web", None, Grade::Fail),
@@ -123,7 +125,7 @@ mod tests {
             ("slow", Some("2026-01-31T09:30:00.000Z"), Grade::Pass),
             ("slow", Some("2026-01-31T08:30:00.000Z"), Grade::Fail),
             ("web-pr-1", Some("2026-01-31T11:58:40.000Z"), Grade::Pass),
-            ("web-pr-1", Some("2026-01-31T11:58:20.000Z"), Grade::Warn),
+            ("web-pr-1", Some("2026-01-31T11:58:18.000Z"), Grade::Warn),
             ("gone", Some("2026-01-31T11:59:59.000Z"), Grade::Skip),
         ] {
             let found = polls(Some(&settings), &Ok(status(app, last, &[])));
