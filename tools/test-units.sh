@@ -17,4 +17,5 @@ machine_test e2e --test-threads 3 "$@"
 if [ $# = 0 ]; then
     machine_test units --ignored --test-threads 1
     machine_test operations --ignored --test-threads 1
+    machine_test caps --ignored --test-threads 1
 fi

@@ -75,6 +75,7 @@ pub async fn run(layout: Layout) -> Result<()> {
         views: RefCell::new(BTreeMap::new()),
         changed: Notify::new(),
         pulls: RefCell::default(),
+        too_large: RefCell::default(),
         ended: Notify::new(),
         needs: RefCell::default(),
         first_live: RefCell::default(),

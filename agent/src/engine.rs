@@ -37,6 +37,9 @@ pub(crate) const ONE_OFF: &str = "com.docker.compose.oneoff";
 /// Our label: the spec hash.
 pub const SPEC: &str = "io.landfall.spec";
 
+/// Where containerd keeps what it has.
+const CONTAINERD: &str = "/var/lib/containerd";
+
 /// No call but a pull or a stop takes longer.
 const CALL: Duration = Duration::from_secs(30);
 
@@ -57,6 +60,8 @@ pub struct MachineFacts {
     pub systemd_cgroups: bool,
     /// Where the Engine keeps images, containers and volumes.
     pub data: String,
+    /// Where containerd keeps images, where the Engine has it do so.
+    pub snapshots: Option<String>,
     /// `26.1.5` and the like.
     pub version: String,
 }
@@ -88,6 +93,7 @@ impl Engine {
             cpus: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
             systemd_cgroups: info.cgroup_driver.is_some_and(|d| d.to_string() == "systemd"),
             data: info.docker_root_dir.unwrap_or_default(),
+            snapshots: snapshots(info.driver_status.as_deref()),
             version: version.version.unwrap_or_default(),
         })
     }
@@ -302,6 +308,12 @@ impl Engine {
         let look = within(CALL, "inspect a container", self.door.docker().inspect_container(id, None)).await?;
         Ok(look.host_config.and_then(|h| h.memory).unwrap_or(0))
     }
+}
+
+/// The Engine does not say where: this is where containerd has them unless it is told otherwise.
+fn snapshots(driver: Option<&[Vec<String>]>) -> Option<String> {
+    let mut words = driver.unwrap_or_default().iter().flatten();
+    words.any(|word| word == "io.containerd.snapshotter.v1").then(|| CONTAINERD.to_owned())
 }
 
 fn seconds(grace: i64) -> i32 {

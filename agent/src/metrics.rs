@@ -31,6 +31,8 @@ pub struct Machine {
     pub settings: bool,
     /// The filesystems that matter.
     pub disks: Vec<Disk>,
+    /// Which part of each must stay free for images to be pulled, 0 to 1.
+    pub reserve: f64,
 }
 
 /// How full a filesystem is.
@@ -100,6 +102,8 @@ fn of_machine(page: &mut Page, status: &Status, machine: &Machine) {
     for disk in &machine.disks {
         page.known(&[("path", &disk.path)], disk.inodes_used.map(|used| format!("{used:.4}")));
     }
+    page.family("landfall_disk_reserve_ratio", "gauge", "How much of each must stay free for pulls, 0 to 1");
+    page.sample(&[], machine.reserve);
 }
 
 fn of_releases(page: &mut Page, apps: &[(&AppStatus, &App)]) {

@@ -9,11 +9,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use landfall_core::ids::AppName;
 use landfall_core::protocol::Status;
-use nix::sys::statvfs::statvfs;
 use tokio::time::Instant;
 
+use crate::disks;
 use crate::metrics::{self, App, Disk, Machine};
 use crate::observed::Container;
+use crate::room::Filesystem;
 use crate::secret_sets;
 use crate::shared::{AppView, Shared};
 
@@ -74,31 +75,18 @@ impl MetricsFile {
 }
 
 fn machine(shared: &Shared, started: Timestamp) -> Machine {
-    let agent = shared.layout.agent();
-    let data = PathBuf::from(&shared.machine.borrow().data);
     Machine {
         started,
         engine: shared.engine_problem.borrow().is_none(),
         compose: shared.plugin.get().map(Result::is_ok),
         settings: shared.settings_problem.borrow().is_none(),
-        disks: [data.as_path(), agent.parent().unwrap_or(&agent)].into_iter().filter_map(disk).collect(),
+        disks: disks::look(shared).found.into_iter().filter_map(disk).collect(),
+        reserve: f64::from(shared.settings().host.reserve_disk) / 100.0,
     }
 }
 
-fn disk(path: &Path) -> Option<Disk> {
-    let found = statvfs(path).ok()?;
-    // As `df` counts: what is kept for root is nobody's.
-    let used = found.blocks().saturating_sub(found.blocks_free());
-    Some(Disk {
-        path: path.display().to_string(),
-        used: ratio(used, used + found.blocks_available())?,
-        inodes_used: ratio(found.files().saturating_sub(found.files_free()), found.files()),
-    })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a ratio of four digits")]
-fn ratio(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
+fn disk(found: Filesystem) -> Option<Disk> {
+    Some(Disk { used: found.used_ratio()?, inodes_used: found.inodes_used_ratio(), path: found.path })
 }
 
 fn apps<'a>(shared: &Shared, status: &'a Status) -> BTreeMap<&'a str, App> {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use futures_util::future::{Either, join_all, select, try_join, try_join_all};
 use landfall_core::config::{Ports, Preview};
 use landfall_core::ids::{AppName, ReleaseId};
+use landfall_core::protocol::Cause;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -17,6 +18,7 @@ use crate::children::{self, Files, Question, ToFinalise, ToTranslate};
 use crate::engine::LocalImage;
 use crate::networks::LiveNetwork;
 use crate::pulls;
+use crate::room::NoRoom;
 use crate::secret_sets;
 use crate::shared::Shared;
 use crate::spec::Deployment;
@@ -31,6 +33,28 @@ pub enum Stop {
     /// Something is out of reach: try again.
     #[error("{0}")]
     Later(String),
+    /// There is no room on the disk for what must be pulled: try again.
+    #[error("{0}")]
+    NoRoom(String),
+}
+
+impl Stop {
+    /// Whether the same may get past it later.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Refused(_) => false,
+            Self::Later(_) | Self::NoRoom(_) => true,
+        }
+    }
+
+    /// For the history.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Refused(_) => Cause::Refused,
+            Self::Later(_) => Cause::Unavailable,
+            Self::NoRoom(_) => Cause::DiskFull,
+        }
+    }
 }
 
 impl From<anyhow::Error> for Stop {
@@ -41,7 +65,14 @@ impl From<anyhow::Error> for Stop {
 
 /// Why an image cannot be had.
 fn unfetched(reference: &str, error: &anyhow::Error) -> Stop {
+    if let Some(no_room) = error.downcast_ref::<NoRoom>() {
+        return Stop::NoRoom(no_room.to_string());
+    }
     let text = format!("image `{reference}`: {error:#}");
+    // The kernel's, by way of the Engine: it filled up meanwhile, or has a quota that we do not see.
+    if text.contains("no space left on device") {
+        return Stop::NoRoom(NoRoom::told(text).to_string());
+    }
     // The Engine's words for "this platform is not in the image": for ever.
     if text.contains("no matching manifest") {
         Stop::Refused(format!("{text}; build it for this machine's platform and publish again"))
@@ -238,4 +269,32 @@ fn live_networks(shared: &Shared, app: &AppName) -> BTreeMap<String, LiveNetwork
     networks
         .map(|(name, spec)| (spec.key.clone(), LiveNetwork { name: name.clone(), hash: spec.hash.clone() }))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lacks_room_is_told_from_what_is_out_of_reach_and_from_what_never_comes() {
+        let no_room = anyhow::Error::new(NoRoom::told("`/d` is full".to_owned()));
+        for (error, cause, words) in [
+            (no_room, Cause::DiskFull, "waits for room on the disk: `/d` is full; next: `docker system df`"),
+            (
+                anyhow::anyhow!("write /d/tmp/x: no space left on device"),
+                Cause::DiskFull,
+                "waits for room on the disk: image `r/i`: write /d/tmp/x: no space left",
+            ),
+            (
+                anyhow::anyhow!("no matching manifest for linux/arm64"),
+                Cause::Refused,
+                "build it for this machine's platform",
+            ),
+            (anyhow::anyhow!("connection refused"), Cause::Unavailable, "it is tried again"),
+        ] {
+            let stop = unfetched("r/i", &error);
+            assert!(stop.cause() == cause && stop.to_string().contains(words), "{stop:?}");
+            assert_eq!(stop.passes(), cause != Cause::Refused);
+        }
+    }
 }

@@ -39,6 +39,13 @@ struct Aim {
     secrets: Vec<String>,
 }
 
+/// Why the newest release did not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Why {
+    text: String,
+    cause: Cause,
+}
+
 /// The newest release of one app, on its way to being a candidate.
 #[derive(Debug)]
 pub struct ReleaseWatch {
@@ -50,11 +57,13 @@ pub struct ReleaseWatch {
     preflight: Option<(JoinHandle<Examined>, Attempt)>,
     ahead: Ahead,
     failures: u32,
+    /// The history has it that there is no room for this release.
+    told_no_room: bool,
     again_at: Option<Millis>,
     candidate: Option<Candidate>,
     /// The newest release, in quarantine, while what is live is examined in its place.
     given_up: Option<Candidate>,
-    refused: Option<String>,
+    refused: Option<Why>,
     /// What Compose warned of last.
     warnings: Vec<String>,
 }
@@ -71,6 +80,7 @@ impl ReleaseWatch {
             aim: None,
             preflight: None,
             failures: 0,
+            told_no_room: false,
             again_at: None,
             candidate: None,
             given_up: None,
@@ -125,7 +135,12 @@ impl ReleaseWatch {
 
     /// Why the newest release did not pass.
     pub fn refused(&self) -> Option<&str> {
-        self.refused.as_deref().or(self.tag_watch.problem())
+        self.refused.as_ref().map(|why| why.text.as_str()).or(self.tag_watch.problem())
+    }
+
+    /// Whether it is room on the disk that it lacks.
+    pub fn has_no_room(&self) -> bool {
+        self.refused.as_ref().is_some_and(|why| why.cause == Cause::DiskFull)
     }
 
     /// True while images are pulled and a release is examined.
@@ -167,6 +182,8 @@ impl ReleaseWatch {
         }
         if self.aim.as_ref() != Some(&aim) {
             self.failures = 0;
+            self.told_no_room = false;
+            self.shared.too_large.borrow_mut().retain(|(app, _), _| *app != self.app);
             let before = self.candidate.take();
             self.given_up = if aim.release == aim.newest { None } else { self.given_up.take().or(before) };
             self.warnings.clear();
@@ -296,22 +313,23 @@ impl ReleaseWatch {
     }
 
     fn refuse(&mut self, stop: &Stop) -> Option<HistoryEntry> {
-        let first = self.failures == 0;
+        let (text, cause) = (stop.to_string(), stop.cause());
+        // How full a disk is changes with each look: that is told once, whatever else was before.
+        let first = match stop {
+            Stop::NoRoom(_) => !std::mem::replace(&mut self.told_no_room, true),
+            Stop::Refused(_) | Stop::Later(_) => self.failures == 0,
+        };
         self.failures += 1;
-        if let Stop::Later(_) = stop {
+        if stop.passes() {
             let wait = AGAIN.after(self.failures);
             self.again_at = Some(now() + Millis::try_from(wait.as_millis()).unwrap_or(30_000));
         }
-        let text = stop.to_string();
-        let news = self.refused.as_ref() != Some(&text);
-        self.refused = Some(text.clone());
+        let why = Why { text, cause };
+        let news = self.refused.replace(why.clone()).as_ref() != Some(&why);
         (first && news).then(|| HistoryEntry {
             release: self.aimed().cloned(),
-            reason: Some(text),
-            cause: Some(match stop {
-                Stop::Refused(_) => Cause::Refused,
-                Stop::Later(_) => Cause::Unavailable,
-            }),
+            reason: Some(why.text),
+            cause: Some(cause),
             detected_at: self.channel.as_ref().and_then(|c| c.detected_at.clone()),
             ..history::entry(HistoryEvent::Refused)
         })

@@ -2,7 +2,7 @@
 
 use landfall_core::ids::AppName;
 use landfall_core::journal::event;
-use landfall_core::protocol::{HistoryEntry, HistoryEvent};
+use landfall_core::protocol::{Cause, HistoryEntry, HistoryEvent};
 
 use crate::live_secrets::Line;
 use crate::state::{AppState, Generation, Phase};
@@ -29,6 +29,9 @@ pub fn event(app: &AppName, entry: &HistoryEntry, evidence: &[String]) {
             line!(warn, event::ROLLBACK_STARTED, "release {release} failed, going back: {reason}");
         }
         HistoryEvent::RolledBack => line!(warn, event::ROLLED_BACK, "release {release} was taken back{took}: {reason}"),
+        HistoryEvent::Refused if entry.cause == Some(Cause::DiskFull) => {
+            line!(warn, event::WAITS_FOR_DISK, "release {release} is not pulled, nothing was touched: {reason}");
+        }
         HistoryEvent::Refused => {
             line!(warn, event::RELEASE_REFUSED, "release {release} is not rolled out, nothing was touched: {reason}");
         }

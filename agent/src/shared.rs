@@ -18,7 +18,7 @@ use crate::compose_plugin::ComposePlugin;
 use crate::engine::{Engine, MachineFacts};
 use crate::observed::Observed;
 use crate::previews::Slots;
-use crate::pulls::Pulls;
+use crate::pulls::{Pulls, TooLarge};
 use crate::spec::ServiceSecrets;
 use crate::state::AppState;
 use crate::totals::Totals;
@@ -64,6 +64,8 @@ pub struct Shared {
     pub changed: Notify,
     /// The images that are being pulled.
     pub pulls: RefCell<Pulls>,
+    /// Images of newest releases that there was no room for.
+    pub too_large: RefCell<TooLarge>,
     /// Told when an app's life is over: what it had is free.
     pub ended: Notify,
     /// What the newest release of each app needs of vaults; nothing is known before its first preflight.
@@ -89,6 +91,8 @@ pub struct AppView {
     pub promised: u64,
     /// Why the newest release is not rolled out.
     pub refused: Option<String>,
+    /// The newest release waits for room on the disk, and for nothing else.
+    pub no_room: bool,
     /// Why the newest release, though valid, is not tried again.
     pub quarantined: Option<String>,
     /// True while images are pulled and a release is examined.

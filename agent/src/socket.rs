@@ -142,7 +142,9 @@ async fn answer(shared: &Rc<Shared>, command: Command, uid: u32) -> Result<Vec<s
                 preflight::Stop::Refused(why) => {
                     failure("refused", why + &warned, "publish a release that this host accepts")
                 }
-                preflight::Stop::Later(why) => failure("waiting", why + &warned, "try again when it is there"),
+                preflight::Stop::Later(why) | preflight::Stop::NoRoom(why) => {
+                    failure("waiting", why + &warned, "try again when it is there")
+                }
             })?;
             let live = shared.views.borrow().get(&app).and_then(|v| v.state.current().cloned());
             values([plan_view::view(live.as_ref(), &deployment, done.warnings)])

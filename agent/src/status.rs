@@ -102,6 +102,7 @@ fn words(view: &AppView) -> (String, Option<String>, String) {
     let next = match &view.state.phase {
         Phase::Held { .. } => "decide: `landfall rollback`, or `landfall retry` after a fix",
         _ if view.state.hold.is_some() => "`landfall resume` lets releases through again",
+        _ if view.no_room => "make room on the disk; the newest release is rolled out by itself",
         _ if view.refused.is_some() || view.quarantined.is_some() => {
             "publish a release that passes, or change the host's settings"
         }

@@ -96,7 +96,7 @@ impl TagWatch {
             }
             Err(stop) => {
                 self.failures += 1;
-                if let Stop::Later(_) = stop {
+                if stop.passes() {
                     let wait = again.after(self.failures);
                     self.again_at = Some(now() + Millis::try_from(wait.as_millis()).unwrap_or(30_000));
                 }

@@ -142,8 +142,9 @@ fn of_settings(settings: &Settings) -> String {
     let host = &settings.host;
     let cap = host.default_memory.map_or("none".to_owned(), size);
     let mut text = format!(
-        "valid\n  host   reserve {}, caps {}, default cap {cap}, binds {}\n",
+        "valid\n  host   reserve {} and {}% of disks, caps {}, default cap {cap}, binds {}\n",
         size(host.reserve_memory),
+        host.reserve_disk,
         if host.require_caps { "required" } else { "not required" },
         if host.allow_binds.is_empty() { "none".to_owned() } else { host.allow_binds.join(" ") },
     );

@@ -97,7 +97,10 @@ fn outcome(entry: &HistoryEntry) -> Option<Exit> {
         HistoryEvent::Live => Some(Exit::Done),
         HistoryEvent::RolledBack | HistoryEvent::Held => Some(Exit::Failed),
         // What cannot be had now is tried again.
-        HistoryEvent::Refused => (entry.cause != Some(Cause::Unavailable)).then_some(Exit::Refused),
+        HistoryEvent::Refused => {
+            let passes = matches!(entry.cause, Some(Cause::Unavailable | Cause::DiskFull));
+            (!passes).then_some(Exit::Refused)
+        }
         HistoryEvent::RolloutStarted
         | HistoryEvent::Good
         | HistoryEvent::RollbackStarted

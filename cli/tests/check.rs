@@ -29,7 +29,11 @@ fn write(root: &Path, path: &str, text: &str) {
 #[test]
 fn a_configuration() {
     let table: &[(&str, i32, &[&str])] = &[
-        ("apps: { web: { channel: ghcr.io/acme/deploy:prod } }", 0, &["valid", "web: bundle ghcr.io/acme/deploy:prod"]),
+        (
+            "apps: { web: { channel: ghcr.io/acme/deploy:prod } }",
+            0,
+            &["valid", "reserve 512M and 10% of disks", "web: bundle ghcr.io/acme/deploy:prod"],
+        ),
         (
             "previews: { web: { channel: 'ghcr.io/acme/deploy:pr-*', ports: 8100-8109, ports_each: 2, caps: { memory: 64M } } }",
             0,

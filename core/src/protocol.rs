@@ -314,11 +314,13 @@ pub enum Cause {
     Refused,
     /// Something that the release needs cannot be had now: an image, a secret, Compose.
     Unavailable,
+    /// There is no room on the disk for its images.
+    DiskFull,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Exited,
         Self::OutOfMemory,
         Self::Unhealthy,
@@ -327,6 +329,7 @@ impl Cause {
         Self::CannotStart,
         Self::Refused,
         Self::Unavailable,
+        Self::DiskFull,
     ];
 
     /// As JSON has it.
@@ -340,6 +343,7 @@ impl Cause {
             Self::CannotStart => "cannot-start",
             Self::Refused => "refused",
             Self::Unavailable => "unavailable",
+            Self::DiskFull => "disk-full",
         }
     }
 }

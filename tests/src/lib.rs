@@ -20,6 +20,8 @@
 //! | [`process`] | child processes with a log file |
 //! | [`daemon`], [`mod@unit`] | our daemons as child processes, or under systemd by the units that ship |
 //! | [`counting_proxy`] | the bytes that a program sends and receives |
+//! | [`cgroup`] | the limits of a container, as the kernel has them |
+//! | [`neighbours`] | all on a machine that must not notice what one container does |
 //! | [`gate`] | a download that stands still until a test lets it go on |
 //! | [`tracer`], [`points`] | a process killed at a chosen system call |
 //! | [`sandbox`] | Azure Key Vault and IMDS as they behave, told what to hold and what to break |
@@ -34,6 +36,7 @@
 
 pub mod artifact;
 pub mod bench;
+pub mod cgroup;
 pub mod chance;
 pub mod clean;
 pub mod cloud;
@@ -48,6 +51,7 @@ pub mod images;
 pub mod life;
 pub mod load;
 pub mod machine;
+pub mod neighbours;
 pub mod own_engine;
 pub mod points;
 pub mod ports;

@@ -1,6 +1,7 @@
 //! A VM in a directory: a root for the configuration and the state, the shipped daemons as processes, the shipped CLI,
 //! a registry, and the sample project that is published there.
 
+mod host;
 mod secrets;
 
 use std::path::{Path, PathBuf};

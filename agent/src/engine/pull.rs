@@ -18,34 +18,36 @@ pub(super) const PULL: Duration = Duration::from_mins(30);
 pub(super) const KEEPER: &str = "landfall.local";
 
 impl Engine {
-    /// Pulls an image by digest and gives it its keeper tag: without one the usual `docker image prune` deletes it. What comes is
-    /// told meanwhile.
-    pub async fn pull(
+    /// Pulls an image by digest. What comes is told meanwhile; an answer that is an error ends the pull.
+    pub async fn download<E: Into<anyhow::Error>>(
         &self,
         settings: &Settings,
-        app: &AppName,
         pinned: &str,
-        on_piece: impl FnMut(&Piece<'_>),
+        on_piece: impl FnMut(&Piece<'_>) -> Result<(), E>,
     ) -> Result<LocalImage> {
-        let local = if let Some(local) = self.local_image(pinned).await? {
-            local
-        } else {
-            tokio::time::timeout(PULL, self.download(settings, pinned, on_piece))
-                .await
-                .map_err(|_| late("pull an image", PULL))??;
-            self.local_image(pinned).await?.with_context(|| format!("`{pinned}` was pulled and is not here"))?
-        };
+        tokio::time::timeout(PULL, self.follow(settings, pinned, on_piece))
+            .await
+            .map_err(|_| late("pull an image", PULL))??;
+        self.local_image(pinned).await?.with_context(|| format!("`{pinned}` was pulled and is not here"))
+    }
+
+    /// Gives an image its keeper tag: without one the usual `docker image prune` deletes what was pulled by digest.
+    pub async fn keep(&self, app: &AppName, pinned: &str, local: &LocalImage) -> Result<()> {
         let digest = pinned.rsplit_once("@sha256:").map_or(pinned, |(_, hex)| hex);
         let repository = format!("{KEEPER}/{app}");
         if local.tags.contains(&format!("{repository}:{digest}")) {
-            return Ok(local);
+            return Ok(());
         }
         let options = TagImageOptionsBuilder::new().repo(&repository).tag(digest).build();
-        within(CALL, "tag an image", self.door.docker().tag_image(pinned, Some(options))).await?;
-        Ok(local)
+        within(CALL, "tag an image", self.door.docker().tag_image(pinned, Some(options))).await
     }
 
-    async fn download(&self, settings: &Settings, pinned: &str, mut on_piece: impl FnMut(&Piece<'_>)) -> Result<()> {
+    async fn follow<E: Into<anyhow::Error>>(
+        &self,
+        settings: &Settings,
+        pinned: &str,
+        mut on_piece: impl FnMut(&Piece<'_>) -> Result<(), E>,
+    ) -> Result<()> {
         let options = CreateImageOptionsBuilder::new().from_image(pinned).build();
         let mut progress =
             std::pin::pin!(self.door.docker().create_image(Some(options), None, login(settings, pinned)?));
@@ -60,7 +62,8 @@ impl Engine {
             if let (Some(layer), Some(said)) = (&line.id, &line.status) {
                 let detail = line.progress_detail.unwrap_or_default();
                 let bytes = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
-                on_piece(&Piece { layer, said, done: bytes(detail.current), total: bytes(detail.total) });
+                let piece = Piece { layer, said, done: bytes(detail.current), total: bytes(detail.total) };
+                on_piece(&piece).map_err(Into::into)?;
             }
         }
         Ok(())

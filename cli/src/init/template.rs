@@ -21,8 +21,9 @@ const REGISTRY_HEAD: &str = "\
 const HOST: &str = "\
 # What this machine keeps for itself and what it allows. No release can loosen it.
 #host:
-  # Memory that no app may be promised: for the system and these daemons.
-  #reserve: { memory: 512M }
+  # Memory that no app may be promised, for the system and these daemons; and how much of each disk stays free: no
+  # image is pulled beyond it.
+  #reserve: { memory: 512M, disk: 10% }
   # Refuse a service that has no memory cap.
   #require_caps: true
   # Paths of this machine that an app may bind.

@@ -68,7 +68,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("drift", "allow_binds"),
     ("signatures", "allow_binds"),
     ("cpu", "memory"),
-    ("disk", "memory"),
     ("pids", "memory"),
     ("file", "plain_http"),
     ("ca", "plain_http"),

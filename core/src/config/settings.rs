@@ -45,6 +45,9 @@ impl Settings {
 pub struct Host {
     /// `host.reserve.memory`: bytes that no app may be promised.
     pub reserve_memory: u64,
+    /// `host.reserve.disk`: per cent of each disk that must stay free for images to be pulled.
+    #[serde(default = "tenth")]
+    pub reserve_disk: u8,
     /// `host.require_caps`: a service without a memory cap is refused.
     pub require_caps: bool,
     /// `host.default_caps.memory`: the cap of a service that has none, bytes.
@@ -66,10 +69,16 @@ fn on() -> bool {
     true
 }
 
+/// The same of what stays free on disks.
+fn tenth() -> u8 {
+    10
+}
+
 impl Default for Host {
     fn default() -> Self {
         Self {
             reserve_memory: 512 << 20,
+            reserve_disk: tenth(),
             require_caps: true,
             default_memory: None,
             allow_binds: Vec::new(),

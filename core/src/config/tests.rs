@@ -34,7 +34,7 @@ fn everything_that_can_be_written() {
     let text = r#"
 registries:
   "10.0.0.4:5000": { plain_http: true }
-host: { reserve: { memory: 1G }, require_caps: false, default_caps: { memory: 64M }, allow_binds: [/srv/data], publish: loopback }
+host: { reserve: { memory: 1G, disk: 5% }, require_caps: false, default_caps: { memory: 64M }, allow_binds: [/srv/data], publish: loopback }
 apps:
   web:
     channel: localhost:5000/deploy:pr-42
@@ -47,6 +47,7 @@ apps:
     assert!(settings.plain_http("10.0.0.4:5000"));
     let host = Host {
         reserve_memory: 1 << 30,
+        reserve_disk: 5,
         require_caps: false,
         default_memory: Some(64 << 20),
         allow_binds: vec!["/srv/data".into()],
@@ -63,14 +64,14 @@ apps:
 #[test]
 fn drop_ins_merge_maps_by_key_in_file_name_order_and_replace_all_else() {
     let settings = load(&[
-        ("main", "host: { reserve: { memory: 1G }, allow_binds: [/a, /b] }\napps: { web: { channel: \"a.b/c:1\", vars: { A: 1, B: 1 } } }"),
+        ("main", "host: { reserve: { memory: 1G, disk: 20% }, allow_binds: [/a, /b] }\napps: { web: { channel: \"a.b/c:1\", vars: { A: 1, B: 1 } } }"),
         ("20-b.yaml", "apps: { web: { vars: { B: 3 } } }"),
-        ("10-a.yaml", "host: { require_caps: false, allow_binds: [/c] }\napps: { web: { poll: 9s, vars: { B: 2, C: 2 } }, api: { channel: \"a.b/d:1\" } }"),
+        ("10-a.yaml", "host: { reserve: { disk: 0% }, require_caps: false, allow_binds: [/c] }\napps: { web: { poll: 9s, vars: { B: 2, C: 2 } }, api: { channel: \"a.b/d:1\" } }"),
         (".hidden.yaml", "broken: ["),
         ("notes.txt", "broken: ["),
     ])
     .unwrap();
-    assert_eq!(settings.host.reserve_memory, 1 << 30);
+    assert_eq!((settings.host.reserve_memory, settings.host.reserve_disk), (1 << 30, 0));
     assert_eq!((settings.host.require_caps, settings.host.allow_binds), (false, vec!["/c".to_owned()]));
     let web = &settings.apps[&"web".parse().unwrap()];
     assert_eq!((web.channel.to_string().as_str(), web.poll.as_secs()), ("a.b/c:1", 9));
@@ -140,7 +141,9 @@ fn mistakes_have_a_place_and_a_next_step() {
         ("vaults: { default: { cache_age: 2161h } }", "1:33", "expected `1s` to `2160h`"),
         ("vaults: { default: { cache_age: 999ms } }", "1:33", "expected `1s` to `2160h`"),
         ("host: { reserve: { cpu: 0.2 } }", "1:20", "`cpu` is not supported by this version"),
-        ("host: { reserve: { disk: 10% } }", "1:20", "`disk` is not supported by this version"),
+        ("host: { reserve: { disk: 100% } }", "1:26", "expected `0%` to `99%`"),
+        ("host: { reserve: { disk: 10 } }", "1:26", "`10` is not a valid share of a disk"),
+        ("host: { reserve: { disk: +1% } }", "1:26", "`+1%` is not a valid share of a disk"),
         ("host: { imds_users: [\"a b\"] }", "1:22", "`a b` is not a valid user"),
         ("host: { imds_users: [99999999999] }", "1:22", "`99999999999` is not a valid user"),
         ("host: { guard: true }", "1:16", "expected `on` or `off`"),
@@ -193,9 +196,10 @@ fn the_guard_is_on_unless_somebody_says_off() {
     assert_eq!((named.guard, named.imds_users.join(" ").as_str()), (true, "1000 waagent"));
     let over = host(&[main, ("1-x.yaml", "host: { guard: off, imds_users: [] }")]);
     assert_eq!((over.guard, over.imds_users.len()), (false, 0));
-    // What an agent kept before there was a guard.
-    let mut before = serde_json::to_value(Host { guard: false, ..Host::default() }).unwrap();
-    before.as_object_mut().unwrap().retain(|key, _| key != "guard" && key != "imds_users");
+    // What an agent kept before there were these.
+    let mut before = serde_json::to_value(Host { guard: false, reserve_disk: 3, ..Host::default() }).unwrap();
+    let later = ["guard", "imds_users", "reserve_disk"];
+    before.as_object_mut().unwrap().retain(|key, _| !later.contains(&key.as_str()));
     assert_eq!(serde_json::from_value::<Host>(before).unwrap(), Host::default());
 }
 

@@ -60,6 +60,7 @@ struct WrittenHost {
 #[serde(deny_unknown_fields)]
 struct Reserve {
     memory: Option<Size>,
+    disk: Option<Share>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -121,6 +122,7 @@ impl Config {
     /// Adds the defaults. The error says what is missing.
     pub fn settle(self) -> Result<Settings, String> {
         let host = self.host.unwrap_or_default();
+        let reserve = host.reserve.unwrap_or_default();
         let defaults = Host::default();
         let mut apps = BTreeMap::new();
         for (name, app) in self.apps.unwrap_or_default() {
@@ -150,7 +152,8 @@ impl Config {
         let units = units::settle(self.units.unwrap_or_default(), &vaults)?;
         Ok(Settings {
             host: Host {
-                reserve_memory: host.reserve.and_then(|r| r.memory).map_or(defaults.reserve_memory, |s| s.0),
+                reserve_memory: reserve.memory.map_or(defaults.reserve_memory, |size| size.0),
+                reserve_disk: reserve.disk.map_or(defaults.reserve_disk, |share| share.0),
                 require_caps: host.require_caps.unwrap_or(defaults.require_caps),
                 default_memory: host.default_caps.and_then(|caps| caps.memory).map(|s| s.0),
                 allow_binds: host.allow_binds.unwrap_or_default().into_iter().map(|bind| bind.0).collect(),
@@ -169,7 +172,10 @@ impl Config {
 
 impl WrittenHost {
     fn merge(&mut self, over: Self) {
-        merge_with(&mut self.reserve, over.reserve, |under, over| replace(&mut under.memory, over.memory));
+        merge_with(&mut self.reserve, over.reserve, |under, over| {
+            replace(&mut under.memory, over.memory);
+            replace(&mut under.disk, over.disk);
+        });
         replace(&mut self.require_caps, over.require_caps);
         merge_with(&mut self.default_caps, over.default_caps, |under, over| replace(&mut under.memory, over.memory));
         replace(&mut self.allow_binds, over.allow_binds);
@@ -267,6 +273,7 @@ enum Publish {
 
 checked! {
     Size(u64) = parse_size;
+    Share(u8) = parse_share;
     Poll(Duration) = parse_poll;
     TimeToLive(Duration) = parse_ttl;
     PortText((u16, u16)) = parse_ports;
@@ -283,6 +290,12 @@ checked! {
 
 pub(super) fn keep(text: &str, valid: bool, what: &'static str, rule: &'static str) -> Result<String, InvalidValue> {
     if valid { Ok(text.to_owned()) } else { Err(InvalidValue::new(what, text, rule)) }
+}
+
+fn parse_share(text: &str) -> Result<u8, InvalidValue> {
+    let number = text.strip_suffix('%').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    let share = number.and_then(|digits| digits.parse().ok()).filter(|share| *share < 100);
+    share.ok_or_else(|| InvalidValue::new("share of a disk", text, "expected `0%` to `99%`"))
 }
 
 fn parse_poll(text: &str) -> Result<Duration, InvalidValue> {

@@ -39,6 +39,8 @@ events! {
     ROLLED_BACK = "9c0807a42e144dac8d4c107f6b88febe", "rolled-back";
     /// Preflight refused a release; nothing was touched.
     RELEASE_REFUSED = "fc64641e3fb54765a9b60f03b8e5972d", "release-refused";
+    /// A release waits for room on the disk: nothing is pulled, nothing was touched.
+    WAITS_FOR_DISK = "1f74e8230c654b748f43af839d4e6c82", "waits-for-disk";
     /// A deployment failed after its first swap and is not tried again by itself.
     RELEASE_QUARANTINED = "ebfea0a96feb4620ae50abe0f10d8277", "release-quarantined";
     /// Release changes are frozen until a person has looked, or until the last good set is healthy again.

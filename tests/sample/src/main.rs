@@ -1,8 +1,8 @@
-//! `landfall-sample api|proxy FILE|store|migrate|probe URL`: picks the role, prints why it failed.
+//! `landfall-sample api|proxy FILE|store|migrate|misuse|probe URL`: picks the role, prints why it failed.
 
 use std::process::ExitCode;
 
-use landfall_sample::{api, http, proxy, store};
+use landfall_sample::{api, http, misuse, proxy, store};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -12,9 +12,11 @@ fn main() -> ExitCode {
         ["proxy", file] => http::stop_on_sigterm().and_then(|()| proxy::run(file)),
         ["store"] => http::stop_on_sigterm().and_then(|()| store::run("/data")),
         ["migrate"] => store::migrate(),
+        ["misuse"] => http::stop_on_sigterm().and_then(|()| misuse::run()),
+        ["fork"] => misuse::fork(),
         ["probe", url] => probe(url),
         _ => {
-            eprintln!("usage: landfall-sample api | proxy FILE | store | migrate | probe URL");
+            eprintln!("usage: landfall-sample api | proxy FILE | store | migrate | misuse | probe URL");
             return ExitCode::from(2);
         }
     };

@@ -6,6 +6,7 @@ mod bad_artifact;
 mod bad_input;
 mod crash;
 mod credentials;
+mod disk;
 mod host_compose;
 mod idempotence;
 mod live_secrets;
