@@ -71,6 +71,8 @@ test: docker build
 	@tools/install-packages.sh 'to judge the catalog' journalctl -- systemd
 	@tools/install-packages.sh 'for the test of the guard' /usr/share/doc/busybox-static nft -- busybox-static nftables
 	@tools/install-promtool.sh
+	@tools/install-cloud-init.sh
+	@tools/install-gitleaks.sh
 	cargo test --profile quick --workspace --no-fail-fast -- --test-threads 3
 
 # What depends on Compose. By name and of the whole workspace, so that nothing is compiled a second time with other features.

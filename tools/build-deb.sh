@@ -32,7 +32,8 @@ cp -r packaging/etc packaging/usr "$root/"
 install -D -m 0755 -t "$root/usr/bin" "$programs/landfall"
 install -D -m 0755 -t "$root/usr/libexec/landfall" "$programs"/landfall-{agent,image-watcher,secrets-fetcher,exec}
 "${CARGO_TARGET_DIR:-target}/quick/examples/manual" "$root/usr/share"
-install -D -m 0644 -t "$root/usr/share/doc/landfall" README.md CHANGELOG.md docs/operations.md docs/architecture.md
+install -D -m 0644 -t "$root/usr/share/doc/landfall" README.md CHANGELOG.md docs/operations.md docs/architecture.md docs/azure.md \
+    cloud-init/values.yaml
 tools/licences.sh "$machine-unknown-linux-musl" >"$root/usr/share/doc/landfall/third-party.txt"
 chmod 0644 "$root/usr/share/doc/landfall/third-party.txt"
 

@@ -303,6 +303,10 @@ mod tests {
             ("init --app web", Err("--channel")),
             ("init --app web --channel ghcr.io/a/b:c --vault https://a --vault https://b", Ok("vaults: [")),
             ("init --vm $(x)", Err("as Azure has it")),
+            ("init --cloud-init staging --values v.yaml", Ok("cloud_init: Some(\"staging\")")),
+            ("init --cloud-init staging", Err("--values")),
+            ("init --values v.yaml", Err("--cloud-init")),
+            ("init --cloud-init staging --values v.yaml --vault https://a", Err("cannot be used with")),
             ("frobnicate", Err("unrecognized")),
         ];
         for (typed, expected) in table {

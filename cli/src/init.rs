@@ -1,8 +1,10 @@
 //! `landfall init`: writes a first landfall.yaml with words to each key, and prints what is to be done in Azure and what to type next.
 //! It never writes over a file of somebody's but by `--force`, which keeps a copy, and never a file that our own reader refuses. The file
-//! that the package brings is nobody's, as long as nobody has edited it. It calls nothing in Azure.
+//! that the package brings is nobody's, as long as nobody has edited it. It calls nothing in Azure. With `--cloud-init` it makes the
+//! user-data of a machine to come in place of all that.
 
 mod azure;
+mod cloud_init;
 mod template;
 
 use std::path::{Path, PathBuf};
@@ -42,13 +44,30 @@ pub struct Init {
     /// Its resource group, for the same.
     #[arg(long, value_name = "NAME", value_parser = azure::name)]
     pub resource_group: Option<String>,
-    /// Write over a file that is there; what it was stays beside it as landfall.yaml.bak.
+    /// Print the user-data of a machine of this role for cloud-init, in place of writing the settings of this one.
+    #[arg(long, value_name = "ROLE", requires = "values", conflicts_with_all = ["app", "channel", "vaults", "vm", "resource_group"])]
+    pub cloud_init: Option<String>,
+    /// What the user-data is made of: who logs in, and what each role follows and reads.
+    #[arg(long, value_name = "FILE", requires = "cloud_init")]
+    pub values: Option<PathBuf>,
+    /// Write the user-data into this file, in place of printing it.
+    #[arg(long, value_name = "FILE", requires = "cloud_init")]
+    pub output: Option<PathBuf>,
+    /// Write over a file that is there; what it was stays beside it, as landfall.yaml.bak for one.
     #[arg(long)]
     pub force: bool,
 }
 
 /// Writes the file, and prints what to do.
 pub fn run(layout: &Layout, arguments: &Init) -> Result<Exit, Failed> {
+    if let Some((role, values)) = arguments.cloud_init.as_ref().zip(arguments.values.as_ref()) {
+        let text = cloud_init::user_data(values, role)?;
+        match &arguments.output {
+            Some(path) => eprintln!("{}", write(path, &text, arguments.force)?),
+            None => terminal::out(&text),
+        }
+        return Ok(Exit::Done);
+    }
     let path = layout.config_file();
     let vaults = named(&arguments.vaults);
     let app = arguments.app.as_ref().zip(arguments.channel.as_ref());

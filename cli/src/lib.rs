@@ -9,7 +9,7 @@
 //! | [`agent`] | the client of the agent's socket |
 //! | [`status`], [`watch`], [`history`], [`plan`], [`logs`], [`secrets`], [`orders`], [`check`] | one command group each; rendering is pure |
 //! | [`host`] | what root prepares on a VM: the one command that acts on it |
-//! | [`init`] | a first landfall.yaml, and what to do in Azure |
+//! | [`init`] | a first landfall.yaml, and what to do in Azure; user-data of a machine to come |
 //! | [`verify`] | the checklist before a VM takes traffic |
 //! | [`support_bundle`] | what somebody needs who helps from afar, without values |
 //! | [`docker`] | what these two ask of the Engine |

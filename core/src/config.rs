@@ -28,7 +28,7 @@ pub use stamp::Stamp;
 pub use units::Units;
 pub use values::{InvalidValue, parse_duration, parse_size};
 pub use vaults::{CacheMode, Identity, NamePattern, Vault, VaultSource, Vaults};
-pub use written::Config;
+pub use written::{Config, parse_written};
 
 use crate::layout::Layout;
 

@@ -89,8 +89,23 @@ pub fn publisher(name: &str) -> Result<PathBuf> {
 
 /// Prometheus' judge of metrics, rules and queries.
 pub fn promtool() -> Result<PathBuf> {
-    let path = tests_directory().parent().context("no repository")?.join("target/promtool/promtool");
-    ensure!(path.is_file(), "`{}` is not there; next: run `tools/install-promtool.sh`", path.display());
+    judge("promtool")
+}
+
+/// cloud-init, for its judgement of user-data.
+pub fn cloud_init() -> Result<PathBuf> {
+    judge("cloud-init")
+}
+
+/// What looks for secrets in files.
+pub fn gitleaks() -> Result<PathBuf> {
+    judge("gitleaks")
+}
+
+/// `target/NAME/NAME`, as `tools/install-NAME.sh` puts it there.
+fn judge(name: &str) -> Result<PathBuf> {
+    let path = tests_directory().parent().context("no repository")?.join("target").join(name).join(name);
+    ensure!(path.is_file(), "`{}` is not there; next: run `tools/install-{name}.sh`", path.display());
     Ok(path)
 }
 

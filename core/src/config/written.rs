@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::channel::{Channel, is_registry};
 use super::error::{ConfigError, explain};
@@ -31,6 +32,12 @@ const TTL: Duration = Duration::from_hours(7 * 24);
 const TTL_LEAST: Duration = Duration::from_mins(1);
 /// One that stays for more is no preview.
 const TTL_MOST: Duration = Duration::from_hours(366 * 24);
+
+/// Reads what a person wrote into a type of the caller's, with errors as landfall.yaml has them. `path` is only for the error.
+pub fn parse_written<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| explain(path, text, &error))
+}
 
 /// One settings file, or several merged.
 #[derive(Debug, Default, Deserialize)]
@@ -103,8 +110,7 @@ struct WrittenPreviewCaps {
 impl Config {
     /// Parses one file. `path` is only for the error.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let options = serde_saphyr::options! { with_snippet: false };
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| explain(path, text, &error))
+        parse_written(path, text)
     }
 
     /// Lays `over` on this: maps merge by key, all else is replaced.

@@ -4,6 +4,7 @@
 mod adoption;
 mod bad_artifact;
 mod bad_input;
+mod cloud_init;
 mod crash;
 mod credentials;
 mod disk;

@@ -1,0 +1,312 @@
+//! What user-data is made of, as a person writes it ([`Values`]), and what that means for one role ([`Role`]). A value that ends up in
+//! landfall.yaml is judged by the daemons' own reader here already, so that a mistake has its place in the file that the person wrote.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use landfall_core::config::{Channel, Config, ConfigError, TagPattern, parse_written};
+use landfall_core::ids::{AppName, printable};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::landfall_yaml::{App, Caps, Landfall, Registry, Vault};
+
+/// The vault that a reference without a name means.
+const DEFAULT_VAULT: &str = "default";
+/// The Compose profile of the services that are the database.
+const DATABASE_PROFILE: &str = "database";
+/// The variable with the name of the secret that has the database's address.
+const DATABASE_VARIABLE: &str = "DATABASE_SECRET";
+
+/// The values file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Values {
+    app: AppName,
+    admins: BTreeMap<AdminName, Vec<PublicKey>>,
+    #[serde(default)]
+    registries: BTreeMap<RegistryHost, WrittenRegistry>,
+    #[serde(default)]
+    vars: BTreeMap<Variable, PlainText>,
+    roles: BTreeMap<RoleName, WrittenRole>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRegistry {
+    username: Username,
+    secret: SecretName,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRole {
+    channel: Followed,
+    vault: Option<VaultUrl>,
+    allow: Option<Vec<Allowed>>,
+    #[serde(default)]
+    profiles: Vec<Profile>,
+    #[serde(default)]
+    vars: BTreeMap<Variable, PlainText>,
+    database: Option<Database>,
+    previews: Option<WrittenPreviews>,
+    data_disk: Option<Device>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenPreviews {
+    ports: Option<Ports>,
+    memory: Option<Memory>,
+    ttl: Option<TimeToLive>,
+}
+
+/// Where the database is: the one word that switches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Database {
+    Container,
+    External,
+}
+
+/// What one role's machines are.
+#[derive(Debug)]
+pub struct Role {
+    /// Who logs in, with the lines of their public keys.
+    pub admins: BTreeMap<String, Vec<String>>,
+    /// The disk that volumes lie on, if not the system's.
+    pub data_disk: Option<String>,
+    /// What landfall.yaml says.
+    pub landfall: Landfall,
+}
+
+impl Values {
+    /// Reads the file's text. `path` is only for the error.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        parse_written(path, text)
+    }
+
+    /// What they mean for a role. The error says what is wrong or missing.
+    pub fn role(self, name: &str) -> Result<Role, String> {
+        let known: Vec<String> = self.roles.keys().map(|role| format!("`{}`", role.0)).collect();
+        let written = self.roles.into_iter().find(|(role, _)| role.0 == name).map(|(_, written)| written);
+        let Some(written) = written else {
+            return Err(format!("there is no role `{name}`; there is {}", known.join(", ")));
+        };
+        if let Some((nobody, _)) = self.admins.iter().find(|(_, keys)| keys.is_empty()) {
+            return Err(format!(
+                "`admins.{}` has no key, so nobody could log in as it; add the line of a `.pub` file",
+                nobody.0
+            ));
+        }
+        if self.admins.is_empty() {
+            return Err(
+                "`admins` names nobody, so nobody could log in; add a name with the line of a `.pub` file".to_owned()
+            );
+        }
+        let admins = self.admins.into_iter().map(|(name, keys)| (name.0, keys.into_iter().map(|key| key.0).collect()));
+        let registries = self
+            .registries
+            .into_iter()
+            .map(|(host, registry)| (host.0, Registry { username: registry.username.0, secret: registry.secret.0 }));
+        Ok(Role {
+            admins: admins.collect(),
+            data_disk: written.data_disk.as_ref().map(|device| device.0.clone()),
+            landfall: written.landfall(name, &self.app, self.vars, registries.collect())?,
+        })
+    }
+}
+
+impl WrittenRole {
+    fn landfall(
+        self,
+        name: &str,
+        app: &AppName,
+        common: BTreeMap<Variable, PlainText>,
+        registries: BTreeMap<String, Registry>,
+    ) -> Result<Landfall, String> {
+        let mut profiles: Vec<String> = self.profiles.into_iter().map(|profile| profile.0).collect();
+        let mut vars = BTreeMap::new();
+        if let Some(database) = self.database {
+            vars.insert(DATABASE_VARIABLE.to_owned(), database.secret().to_owned());
+            match database {
+                Database::Container => profiles.push(DATABASE_PROFILE.to_owned()),
+                Database::External if profiles.iter().any(|profile| profile == DATABASE_PROFILE) => {
+                    return Err(format!(
+                        "`roles.{name}` has an external database and the profile `{DATABASE_PROFILE}`: keep the one that it is"
+                    ));
+                }
+                Database::External => {}
+            }
+        }
+        vars.extend(common.into_iter().chain(self.vars).map(|(name, value)| (name.0, value.0)));
+        let vault = match (self.vault, self.allow) {
+            (None, Some(_)) => return Err(format!("`roles.{name}` has `allow` and no `vault`; add its `vault`")),
+            (None, None) => None,
+            (Some(url), allow) => {
+                let allow = allow.map(|allow| allow.into_iter().map(|one| one.0).collect());
+                Some((DEFAULT_VAULT.to_owned(), Vault { url: url.0, allow }))
+            }
+        };
+        let (channel, previews) = match (self.channel, self.previews) {
+            (Followed::One(channel), None) => (channel.to_string(), None),
+            (Followed::Each(pattern), previews) => (pattern.to_string(), Some(previews.unwrap_or_default())),
+            (Followed::One(_), Some(_)) => {
+                return Err(format!(
+                    "`roles.{name}` has `previews`, and its `channel` is one tag; write a `*` into it, as in `pr-*`"
+                ));
+            }
+        };
+        let mut app_settings = App { channel, profiles, vars, ..App::default() };
+        let mut landfall = Landfall { vaults: vault.into_iter().collect(), registries, ..Landfall::default() };
+        if let Some(previews) = previews {
+            app_settings.ports = previews.ports.map(|ports| ports.0);
+            app_settings.caps = previews.memory.map(|memory| Caps { memory: memory.0 });
+            app_settings.ttl = previews.ttl.map(|ttl| ttl.0);
+            landfall.previews.insert(app.to_string(), app_settings);
+        } else {
+            landfall.apps.insert(app.to_string(), app_settings);
+        }
+        Ok(landfall)
+    }
+}
+
+impl Database {
+    /// The name, in the vault, of the secret with its address.
+    fn secret(self) -> &'static str {
+        match self {
+            Self::Container => "database-url-container",
+            Self::External => "database-url-external",
+        }
+    }
+}
+
+/// One tag, or one app for each that matches.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+enum Followed {
+    One(Channel),
+    Each(TagPattern),
+}
+
+impl TryFrom<String> for Followed {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.contains('*') {
+            text.parse().map(Self::Each).map_err(|error| error.to_string())
+        } else {
+            text.parse().map(Self::One).map_err(|error| error.to_string())
+        }
+    }
+}
+
+/// Texts that are judged where they are read.
+macro_rules! judged {
+    ($($name:ident = $judge:expr;)*) => {$(
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+        #[serde(try_from = "String")]
+        struct $name(String);
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+            fn try_from(text: String) -> Result<Self, String> {
+                let judge: fn(&str) -> Result<(), String> = $judge;
+                judge(&text).map(|()| Self(text))
+            }
+        }
+    )*};
+}
+
+judged! {
+    RegistryHost = |t| settings(&json!({ "registries": { t: {} } }));
+    Username = |t| settings(&json!({ "registries": { "ghcr.io": { "username": t } } }));
+    SecretName = |t| settings(&json!({ "registries": { "ghcr.io": { "secret": t } } }));
+    VaultUrl = |t| settings(&json!({ "vaults": { DEFAULT_VAULT: { "url": t } } }));
+    Allowed = |t| settings(&json!({ "vaults": { DEFAULT_VAULT: { "allow": [t] } } }));
+    Profile = |t| settings(&json!({ "apps": { "web": { "profiles": [t] } } }));
+    Variable = |t| settings(&json!({ "apps": { "web": { "vars": { t: "" } } } }));
+    Ports = |t| settings(&json!({ "previews": { "web": { "ports": t } } }));
+    Memory = |t| settings(&json!({ "previews": { "web": { "caps": { "memory": t } } } }));
+    TimeToLive = |t| settings(&json!({ "previews": { "web": { "ttl": t } } }));
+    RoleName = |t| rule(is_role(t), "role", t, "use lower-case letters, digits and `-`");
+    AdminName = |t| rule(is_admin(t), "name of an admin", t, "use lower-case letters, digits, `_` and `-`; `root` does not log in");
+    Device = |t| rule(is_device(t), "disk", t, "expected its path, as in `/dev/disk/azure/data/by-lun/0`");
+    PlainText = plain_text;
+    PublicKey = public_key;
+}
+
+/// What the daemons' reader says of a document with this value.
+fn settings(document: &serde_json::Value) -> Result<(), String> {
+    serde_json::from_value::<Config>(document.clone()).map(drop).map_err(|error| error.to_string())
+}
+
+fn rule(valid: bool, what: &str, text: &str, rule: &str) -> Result<(), String> {
+    if valid { Ok(()) } else { Err(format!("`{}` is not a valid {what}: {rule}", printable(text, 80))) }
+}
+
+fn is_role(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.len() <= 40
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// What `useradd` takes.
+fn is_admin(text: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
+    text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && text.len() <= 32
+        && text.bytes().all(letter)
+        && text != "root"
+        // These are the daemons', one of them in group `docker`.
+        && !text.starts_with("landfall-")
+}
+
+fn is_device(text: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.' | b':');
+    text.starts_with("/dev/")
+        && text.bytes().all(letter)
+        && text[1..].split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// What is shown in no error: it may be a secret that somebody put there.
+fn plain_text(text: &str) -> Result<(), String> {
+    if text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')) {
+        return Err("the value of a variable is one line of text without control characters".to_owned());
+    }
+    if text.contains("-----BEGIN") || has_password(text) {
+        return Err("this has a secret in it, and user-data is no place for one; put it into the vault, and its name below `secrets:` \
+                    of the compose file"
+            .to_owned());
+    }
+    Ok(())
+}
+
+/// `scheme://user:password@host`.
+fn has_password(text: &str) -> bool {
+    let authority = |rest: &str| rest.split(['/', '?', '#']).next().unwrap_or_default().to_owned();
+    text.split("://").skip(1).map(authority).any(|authority| {
+        authority
+            .rsplit_once('@')
+            .and_then(|(user, _)| user.split_once(':'))
+            .is_some_and(|(_, password)| !password.is_empty())
+    })
+}
+
+/// Not shown either, for people take the wrong file of the two.
+fn public_key(text: &str) -> Result<(), String> {
+    if text.contains("PRIVATE KEY") {
+        return Err("this is a private key; write the line of its `.pub` file".to_owned());
+    }
+    let mut words = text.split(' ');
+    let kind = words.next().unwrap_or_default();
+    let kind =
+        ["ssh-ed25519", "ssh-rsa", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"].iter().any(|known| kind.starts_with(known));
+    let base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    let key = words.next().is_some_and(|key| key.starts_with("AAAA") && key.len() >= 64 && key.bytes().all(base64));
+    if kind && key && !text.chars().any(char::is_control) {
+        Ok(())
+    } else {
+        Err("expected a public key as the line of a `.pub` file, `ssh-ed25519 AAAA… name`".to_owned())
+    }
+}
