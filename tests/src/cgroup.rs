@@ -81,8 +81,8 @@ impl Cgroup {
     /// The file of that name in version 1 or 2, wherever the controller is.
     fn read(&self, controller: &str, old: &str, new: &str) -> Result<String> {
         let file = match self.v1(controller) {
-            Some(path) => below(Path::new(MOUNT).join(controller), path).join(old),
-            None => below(PathBuf::from(MOUNT), self.unified().context("in no cgroup")?).join(new),
+            Some(path) => below(&Path::new(MOUNT).join(controller), path).join(old),
+            None => below(Path::new(MOUNT), self.unified().context("in no cgroup")?).join(new),
         };
         std::fs::read_to_string(&file).with_context(|| file.display().to_string())
     }
@@ -106,7 +106,7 @@ pub fn memory_of_slice(name: &str) -> Result<Option<u64>> {
     number(&text.with_context(|| format!("no {}", places.join(", no ")))?)
 }
 
-fn below(mount: PathBuf, path: &str) -> PathBuf {
+fn below(mount: &Path, path: &str) -> PathBuf {
     mount.join(path.trim_start_matches('/'))
 }
 

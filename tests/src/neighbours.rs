@@ -86,10 +86,13 @@ fn containers(vm: &Vm, but: &str) -> Result<Value> {
     Ok(found)
 }
 
+/// How long somebody waited, and for what.
+type Answer = (Duration, Result<(), String>);
+
 /// Somebody who types `landfall status` again and again.
 #[derive(Debug)]
 struct Asker {
-    answers: Arc<Mutex<Vec<(Duration, Result<(), String>)>>>,
+    answers: Arc<Mutex<Vec<Answer>>>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
