@@ -23,7 +23,7 @@ root=$(mktemp -d /var/tmp/landfall-vm-XXXXXX)
 trap 'rm -rf "$root"' EXIT
 inside() { DEBIAN_FRONTEND=noninteractive chroot "$root" "$@"; }
 
-base=systemd,systemd-sysv,dbus,ca-certificates,iproute2,nftables,procps,adduser,curl
+base=systemd,systemd-sysv,dbus,ca-certificates,iproute2,nftables,procps,adduser,curl,e2fsprogs
 make_root() {
     debootstrap --variant=minbase --include=$base "$suite" "$root" >"$root.log" 2>&1 || {
         tail -n 5 "$root.log" >&2
