@@ -170,6 +170,35 @@ pub fn channel(world: &World) -> String {
     format!("{}/deploy/{APP}:staging", world.registry.address())
 }
 
+/// The user-data that `landfall init --cloud-init` makes for a machine in that world; `directory` is for the values.
+pub fn user_data(world: &World, directory: &Path) -> Result<String> {
+    let values = json!({
+        "app": APP,
+        "admins": { "ops": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleE ops@acme.example"] },
+        "roles": { "staging": {
+            "channel": channel(world),
+            "vault": "https://kv.vault.azure.net",
+            "allow": ["*"],
+            "vars": { "PORT": PORT.to_string() },
+        } },
+    });
+    let file = directory.join("values.yaml");
+    std::fs::write(&file, values.to_string())?;
+    let mut command = Command::new(programs::find("landfall")?);
+    let ran = Ran::of(command.args(["init", "--cloud-init", "staging", "--values"]).arg(file))?;
+    ensure!(ran.code == 0, "`landfall init --cloud-init` ended with {}: {}", ran.code, ran.stderr);
+    Ok(ran.stdout)
+}
+
+/// What a test wants otherwise than such a machine: its registry has no TLS, and nobody waits for a poll; `cache` is the vault's.
+pub fn drop_in(world: &World, cache: &str) -> serde_json::Value {
+    json!({
+        "vaults": { "default": { "refresh": "1s", "cache": cache } },
+        "registries": { world.registry.address(): { "plain_http": true } },
+        "apps": { APP: { "poll": "1s" } },
+    })
+}
+
 /// What a seed says of a machine in that world; `cache` is the vault's.
 pub fn settings(world: &World, cache: &str) -> serde_json::Value {
     json!({

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use landfall_core::protocol::HistoryEvent;
-use landfall_tests::life::{Guest as _, Life, settings};
+use landfall_tests::life::{Guest as _, Life, drop_in, user_data};
 use landfall_tests::machine::{Blank, Machine};
 use landfall_tests::sandbox::fault::Service;
 use landfall_tests::small_disk::SmallDisk;
@@ -34,14 +34,10 @@ impl Place {
     fn life(&self, disks: Vec<(&Path, &str)>) -> Result<Life<Machine>> {
         let directory = self.directory.path();
         Life::begin(directory, PATIENCE, |world| {
-            let user_data = json!({
-                "write_files": [{ "path": "/etc/landfall/landfall.yaml", "content": settings(world, self.cache).to_string() }],
-            });
             let mut files = equipment();
-            let seed = [
-                ("user-data", format!("#cloud-config\n{user_data}")),
-                ("meta-data", format!("instance-id: {}\n", self.name)),
-            ];
+            files.push(("/etc/landfall/landfall.d/50-test.yaml".to_owned(), drop_in(world, self.cache).to_string()));
+            let seed =
+                [("user-data", user_data(world, directory)?), ("meta-data", format!("instance-id: {}\n", self.name))];
             files.extend(seed.map(|(file, text)| (format!("/var/lib/cloud/seed/nocloud/{file}"), text)));
             let blank = Blank { files, disks, hosts: vec![("kv.vault.azure.net", VAULT)] };
             let name = format!("landfall-machine-{}-{}", std::process::id(), self.name);
@@ -89,6 +85,7 @@ fn a_blank_vm_serves_and_does_so_again_after_what_happens_to_machines() -> Resul
         story.serves("v1")?;
         println!("from power to the first answer of a blank machine: {:.1} s", began.elapsed().as_secs_f64());
         story.cloud_init_is_done()?;
+        the_machine_is_as_its_seed_says(story)?;
         a_power_cut(story)?;
         let published = Instant::now();
         story.publish("v2")?;
@@ -97,6 +94,25 @@ fn a_blank_vm_serves_and_does_so_again_after_what_happens_to_machines() -> Resul
         the_registry_is_down_at_boot(story)?;
         dockerd_does_not_come_up(&place, story)
     })
+}
+
+fn the_machine_is_as_its_seed_says(story: &Life<Machine>) -> Result<()> {
+    for (words, said) in [
+        ("getent group docker", "landfall-agent\n"),
+        ("id --name --groups ops", "landfall-operators"),
+        ("passwd --status root", "root L"),
+        ("sshd -T", "passwordauthentication no"),
+        ("apt-config dump APT::Periodic::Unattended-Upgrade", "\"1\""),
+        ("apt-config dump Unattended-Upgrade::Package-Blacklist", "\"docker\""),
+        ("readlink /etc/systemd/system/swap.target", "/dev/null"),
+        ("sudo --user=ops landfall status --json", "\"app\":\"web\""),
+    ] {
+        let told = story.told(&words.split(' ').collect::<Vec<_>>())?;
+        ensure!(told.contains(said), "`{words}` says no `{said}`: {told}");
+    }
+    let docker = story.told(&["getent", "group", "docker"])?;
+    ensure!(docker.trim().ends_with(":landfall-agent"), "others are in group docker: {docker}");
+    Ok(())
 }
 
 /// The same containers, each after what it depends on, without a registry's help.
