@@ -131,8 +131,9 @@ fn disks(stage: &Stage, serves: &Published) -> Result<()> {
         ("df -i", "IUse%"),
         ("df -h /var/lib/landfall", "Filesystem"),
         ("docker system df", "Images"),
-        ("docker image prune", "Total reclaimed space"),
+        ("docker image prune -a", "Total reclaimed space"),
         ("docker volume ls", volume.as_str()),
+        ("du -xsh /var/lib/docker/volumes/*", volume.as_str()),
         ("journalctl --vacuum-size=500M", "acuuming done"),
     ] {
         stage.types(command, says)?;
