@@ -131,7 +131,6 @@ fn disks(stage: &Stage, serves: &Published) -> Result<()> {
         ("df -i", "IUse%"),
         ("df -h /var/lib/landfall", "Filesystem"),
         ("docker system df", "Images"),
-        ("docker image prune -a", "Total reclaimed space"),
         ("docker volume ls", volume.as_str()),
         ("du -xsh /var/lib/docker/volumes/*", volume.as_str()),
         ("journalctl --vacuum-size=500M", "acuuming done"),
@@ -346,6 +345,9 @@ fn machine_is_replaced(stage: &Stage, serves: &Published) -> Result<()> {
     ensure!(kept == "by the machine before", "{kept}");
     let mounts = vm.engine.inspect(&vm.engine.serving(app, "store")?.id)?["Mounts"].to_string();
     ensure!(mounts.contains(&format!("{app}_data")), "{mounts}");
+    // At the end: it takes their names from images that are in use.
+    stage.types("docker image prune -a", "Total reclaimed space")?;
+    ensure!(vm.ask()?.version == serves.version, "`docker image prune -a` took what runs");
     // What comes next is typed after the package is gone.
     run("systemctl stop landfall.target").map(drop)
 }
