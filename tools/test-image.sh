@@ -9,4 +9,4 @@ tools/install-packages.sh 'to boot an image' qemu-system-x86_64 qemu-img mkfs.vf
 image=$(echo "$PWD/${LANDFALL_IMAGE:-target/image}"/landfall_*.qcow2)
 [ -f "$image" ] || die "there is no image" "\`make image\`"
 program=$(cargo test --profile quick --workspace --test image --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
-LANDFALL_IMAGE=$image unshare --net "$program" --ignored --nocapture "$@"
+LANDFALL_IMAGE_FILE=$image unshare --net "$program" --ignored --nocapture "$@"

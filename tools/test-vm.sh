@@ -15,7 +15,7 @@ fi
 LANDFALL_LINT=no LANDFALL_PROGRAMS=${LANDFALL_PROGRAMS:-$packed/programs} LANDFALL_DEB=$packed/deb tools/build-deb.sh
 deb=$(echo "$packed"/deb/landfall_*.deb)
 
-# The root file system without ours is made once for each state of what it is made of.
+# Made once for each state of what it is made of, our package included.
 image=landfall-machine
 version=$({ cat tools/image-root.sh packaging/image/packages "$deb"; tar --sort=name --mtime=@0 -C packaging/image -c root; } | sha256sum | cut -c 1-16)
 if [ "$(docker image inspect --format '{{index .Config.Labels "io.landfall.vm"}}' "$image" 2>/dev/null)" != "$version" ]; then

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_mins(20);
 #[ignore = "needs the image and a network of its own: `make image-test`"]
 fn an_image_boots_serves_and_does_so_again_after_a_power_cut() -> Result<()> {
     let image = PathBuf::from(
-        std::env::var_os("LANDFALL_IMAGE").context("`LANDFALL_IMAGE` is not set; next: `make image-test`")?,
+        std::env::var_os("LANDFALL_IMAGE_FILE").context("`LANDFALL_IMAGE_FILE` is not set; next: `make image-test`")?,
     );
     let directory = tempfile::Builder::new().prefix("landfall-world-").tempdir_in("/var/tmp")?;
     let key = directory.path().join("key");

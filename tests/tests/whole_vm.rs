@@ -98,7 +98,6 @@ fn a_blank_vm_serves_and_does_so_again_after_what_happens_to_machines() -> Resul
 
 fn the_machine_is_as_its_seed_says(story: &Life<Machine>) -> Result<()> {
     for (words, said) in [
-        ("getent group docker", "landfall-agent\n"),
         ("id --name --groups ops", "landfall-operators"),
         ("passwd --status root", "root L"),
         ("sshd -T", "passwordauthentication no"),
