@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use landfall_core::protocol::{AppStatus, Cause, Status};
 
+use crate::room::Ratio;
 use crate::secret_ages::SecretAges;
 use crate::totals::{OUTCOMES, Totals};
 
@@ -31,8 +32,8 @@ pub struct Machine {
     pub settings: bool,
     /// The filesystems that matter.
     pub disks: Vec<Disk>,
-    /// Which part of each must stay free for images to be pulled, 0 to 1.
-    pub reserve: f64,
+    /// Which part of each must stay free for images to be pulled.
+    pub reserve: Ratio,
 }
 
 /// How full a filesystem is.
@@ -40,10 +41,10 @@ pub struct Machine {
 pub struct Disk {
     /// What lies on it.
     pub path: String,
-    /// Of what programs that are not root's can have, 0 to 1.
-    pub used: f64,
+    /// Of what programs that are not root's can have.
+    pub used: Ratio,
     /// Of its inodes; none where it has no such limit.
-    pub inodes_used: Option<f64>,
+    pub inodes_used: Option<Ratio>,
 }
 
 /// What is known of an app beyond its status.
@@ -96,11 +97,11 @@ fn of_machine(page: &mut Page, status: &Status, machine: &Machine) {
     page.sample(&[], u8::from(machine.settings));
     page.family("landfall_disk_used_ratio", "gauge", "How full the filesystem of this directory is, 0 to 1");
     for disk in &machine.disks {
-        page.sample(&[("path", &disk.path)], format!("{:.4}", disk.used));
+        page.sample(&[("path", &disk.path)], disk.used);
     }
     page.family("landfall_disk_inodes_used_ratio", "gauge", "How many of its inodes are in use, 0 to 1");
     for disk in &machine.disks {
-        page.known(&[("path", &disk.path)], disk.inodes_used.map(|used| format!("{used:.4}")));
+        page.known(&[("path", &disk.path)], disk.inodes_used);
     }
     page.family("landfall_disk_reserve_ratio", "gauge", "How much of each must stay free for pulls, 0 to 1");
     page.sample(&[], machine.reserve);
@@ -146,7 +147,7 @@ fn of_releases(page: &mut Page, apps: &[(&AppStatus, &App)]) {
     }
     page.family("landfall_poll_interval_seconds", "gauge", "How often the channel is asked");
     for (app, more) in apps {
-        page.known(&[("app", app.app.as_str())], more.poll.map(|poll| poll.as_secs_f64()));
+        page.known(&[("app", app.app.as_str())], more.poll.map(|poll| thousandths(whole(poll.as_millis()))));
     }
 }
 
@@ -175,13 +176,13 @@ fn of_rollouts(page: &mut Page, apps: &[(&AppStatus, &App)]) {
     for (app, more) in apps {
         for (outcome, (count, sum)) in OUTCOMES.iter().zip(more.totals.took).filter(|(_, (count, _))| *count > 0) {
             let labels = [("app", app.app.as_str()), ("outcome", outcome.word())];
-            page.suffixed("_sum", &labels, thousandths(i128::from(sum)));
+            page.suffixed("_sum", &labels, thousandths(whole(sum)));
             page.suffixed("_count", &labels, count);
         }
     }
     page.family("landfall_last_rollout_duration_seconds", "gauge", "How long the last rollout took");
     for (app, more) in apps {
-        let took = more.totals.last_took.map(|took| thousandths(i128::from(took)));
+        let took = more.totals.last_took.map(|took| thousandths(whole(took)));
         page.known(&[("app", app.app.as_str())], took);
     }
     page.family("landfall_recoveries_total", "counter", "How often what was down as a stack was brought back");
@@ -312,10 +313,15 @@ impl Page {
 }
 
 fn seconds(time: Timestamp) -> String {
-    thousandths(i128::from(time.as_millisecond()))
+    thousandths(time.as_millisecond())
 }
 
-fn thousandths(value: i128) -> String {
+/// Far beyond what is ever counted here.
+fn whole(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}
+
+fn thousandths(value: i64) -> String {
     let sign = if value < 0 { "-" } else { "" };
     let value = value.unsigned_abs();
     format!("{sign}{}.{:03}", value / 1000, value % 1000)
@@ -366,12 +372,17 @@ mod tests {
         totals.count(&HistoryEntry { took_ms: Some(12_345), ..history::entry(HistoryEvent::Live) });
         totals.count(&HistoryEntry { cause: Some(Cause::Late), ..history::entry(HistoryEvent::RollbackStarted) });
         let more = App { totals, memory: [("api".to_owned(), 60 << 20)].into(), ..App::default() };
-        let machine = Machine { settings: true, ..Machine::default() };
+        let disk =
+            Disk { path: "/".to_owned(), used: Ratio::of(5, 16).unwrap(), inodes_used: Some(Ratio::per_cent(100)) };
+        let machine = Machine { settings: true, disks: vec![disk], reserve: Ratio::per_cent(5), ..Machine::default() };
         let text = page(&status, &machine, &[("web", more)].into());
         let has = |line: &str| assert!(text.lines().any(|l| l == line), "no `{line}` in\n{text}");
         has(r#"landfall_build_info{version="1.2.3"} 1"#);
         has("landfall_engine_reachable 0");
         has("landfall_settings_valid 1");
+        has(r#"landfall_disk_used_ratio{path="/"} 0.3125"#);
+        has(r#"landfall_disk_inodes_used_ratio{path="/"} 1.0000"#);
+        has("landfall_disk_reserve_ratio 0.0500");
         has(r#"landfall_app_state{app="web",state="held"} 1"#);
         has(r#"landfall_app_state{app="web",state="idle"} 0"#);
         has(r#"landfall_app_hold{app="web"} 1"#);

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::disks;
 use crate::metrics::{self, App, Disk, Machine};
 use crate::observed::Container;
-use crate::room::Filesystem;
+use crate::room::{Filesystem, Ratio};
 use crate::secret_sets;
 use crate::shared::{AppView, Shared};
 
@@ -81,7 +81,7 @@ fn machine(shared: &Shared, started: Timestamp) -> Machine {
         compose: shared.plugin.get().map(Result::is_ok),
         settings: shared.settings_problem.borrow().is_none(),
         disks: disks::look(shared).found.into_iter().filter_map(disk).collect(),
-        reserve: f64::from(shared.settings().host.reserve_disk) / 100.0,
+        reserve: Ratio::per_cent(shared.settings().host.reserve_disk),
     }
 }
 

@@ -23,21 +23,40 @@ pub struct Filesystem {
 }
 
 impl Filesystem {
-    /// How full it is, 0 to 1, as `df` counts: what is kept for root is nobody's.
-    pub fn used_ratio(&self) -> Option<f64> {
-        ratio(self.used, self.used.saturating_add(self.available))
+    /// How full it is, as `df` counts: what is kept for root is nobody's. None of a filesystem without a size.
+    pub fn used_ratio(&self) -> Option<Ratio> {
+        Ratio::of(self.used, self.used.saturating_add(self.available))
     }
 
-    /// How many of its inodes are in use, 0 to 1.
-    pub fn inodes_used_ratio(&self) -> Option<f64> {
+    /// How many of its inodes are in use.
+    pub fn inodes_used_ratio(&self) -> Option<Ratio> {
         let (all, free) = self.inodes;
-        ratio(all.saturating_sub(free), all)
+        Ratio::of(all.saturating_sub(free), all)
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a ratio of four digits")]
-fn ratio(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
+/// A part of a whole, in ten-thousandths and written with four digits, 0 to 1. Whole numbers, for what writes floating ones needs
+/// 64 KiB of the agent's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Ratio(u64);
+
+impl Ratio {
+    /// Of so many per cent.
+    pub fn per_cent(share: u8) -> Self {
+        Self(u64::from(share) * 100)
+    }
+
+    /// None of nothing.
+    pub fn of(part: u64, whole: u64) -> Option<Self> {
+        let wide = (u128::from(part) * 10_000).checked_div(u128::from(whole))?;
+        Some(Self(u64::try_from(wide).unwrap_or(u64::MAX)))
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:04}", self.0 / 10_000, self.0 % 10_000)
+    }
 }
 
 /// What is still to come of pulls, in bytes as they are downloaded.
@@ -206,7 +225,10 @@ mod tests {
     #[test]
     fn ratios_are_what_df_shows() {
         let full = disk(900, 100, (1000, 250));
-        assert_eq!((full.used_ratio(), full.inodes_used_ratio()), (Some(0.9), Some(0.75)));
+        assert_eq!(
+            (full.used_ratio(), full.inodes_used_ratio()),
+            (Some(Ratio::per_cent(90)), Some(Ratio::per_cent(75)))
+        );
         assert_eq!(disk(0, 0, (0, 0)).used_ratio(), None);
         let most = Need { download: u64::MAX, unpack: 1 };
         assert_eq!(most.and(most).bytes(), u64::MAX);
