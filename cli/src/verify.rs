@@ -17,7 +17,7 @@ mod versions;
 use std::time::Duration;
 
 use clap::Args;
-use landfall_core::config::Settings;
+use landfall_core::config::{Host, Settings};
 use landfall_core::layout::Layout;
 use landfall_core::protocol::{Command, SecretStatus, Status};
 
@@ -99,7 +99,8 @@ pub async fn all(layout: &Layout, agent: &Agent, probing: Probing) -> Vec<Findin
     found.extend(identity::check(settings, secrets.as_deref().map_err(Clone::clone)));
     found.push(plain_text::check(&machine, docker));
     found.push(host::memory(&machine, settings));
-    found.extend(space::check(&machine, docker));
+    let reserve = settings.map_or_else(|| Host::default().reserve_disk, |settings| settings.host.reserve_disk);
+    found.extend(space::check(&machine, docker, reserve));
     found.push(host::clock(&machine).await);
     found.push(host::docker_group(&machine));
     found

@@ -7,14 +7,13 @@ use nix::sys::statvfs::statvfs;
 use super::finding::{Finding, Subject};
 use super::machine::Machine;
 
-/// Per cent in use.
-const WARN: u64 = 80;
-const FAIL: u64 = 90;
+/// So many per cent before pulls have to wait a person is warned.
+const WARNED_BEFORE: u64 = 10;
 
-/// Docker's directory, ours, and the root.
-pub fn check(machine: &Machine, docker: Option<&Path>) -> Vec<Finding> {
+/// Docker's directory, ours, and the root: of each so many per cent must stay free, or nothing is pulled (`host.reserve.disk`).
+pub fn check(machine: &Machine, docker: Option<&Path>, reserve: u8) -> Vec<Finding> {
     let ours = machine.layout.watcher().parent().map_or_else(PathBuf::new, Path::to_owned);
-    let one = |path: &Path| judge(path, used(path));
+    let one = |path: &Path| judge(path, used(path), reserve);
     let no_docker =
         || Subject::new("disk", "there is room for Docker's containers and images").skip("the Engine did not answer");
     vec![docker.map_or_else(no_docker, one), one(&ours), one(machine.layout.root())]
@@ -34,18 +33,19 @@ fn used(path: &Path) -> Result<(u64, Option<u64>), String> {
     Ok((bytes.unwrap_or(0), files))
 }
 
-fn judge(path: &Path, used: Result<(u64, Option<u64>), String>) -> Finding {
+fn judge(path: &Path, used: Result<(u64, Option<u64>), String>, reserve: u8) -> Finding {
     let subject = Subject::new("disk", format!("there is room on the disk of `{}`", path.display()));
     let (bytes, files) = match used {
         Ok(used) => used,
         Err(why) => return subject.skip(why),
     };
     let of_files = files.map_or_else(|| "inodes are not counted".to_owned(), |files| format!("{files}% of inodes"));
-    let seen = format!("{bytes}% of bytes, {of_files} in use");
+    let full = 100_u64.saturating_sub(reserve.into());
+    let seen = format!("{bytes}% of bytes, {of_files} in use; from {full}% on nothing is pulled (`host.reserve.disk`)");
     let next = "`docker system df`, `docker image prune`, or a larger disk";
     match bytes.max(files.unwrap_or(0)) {
-        most if most >= FAIL => subject.fail(seen, next),
-        most if most >= WARN => subject.warn(seen, next),
+        most if most >= full => subject.fail(seen, next),
+        most if most + WARNED_BEFORE >= full => subject.warn(seen, next),
         _ => subject.pass(seen),
     }
 }
@@ -57,16 +57,20 @@ mod tests {
 
     #[test]
     fn the_worse_of_bytes_and_inodes_counts() {
-        for (used, grade) in [
-            (Ok((0, Some(0))), Grade::Pass),
-            (Ok((79, None)), Grade::Pass),
-            (Ok((80, Some(1))), Grade::Warn),
-            (Ok((89, Some(89))), Grade::Warn),
-            (Ok((90, None)), Grade::Fail),
-            (Ok((1, Some(90))), Grade::Fail),
-            (Err("gone".to_owned()), Grade::Skip),
+        for (used, reserve, grade) in [
+            (Ok((0, Some(0))), 10, Grade::Pass),
+            (Ok((79, None)), 10, Grade::Pass),
+            (Ok((80, Some(1))), 10, Grade::Warn),
+            (Ok((89, Some(89))), 10, Grade::Warn),
+            (Ok((90, None)), 10, Grade::Fail),
+            (Ok((1, Some(90))), 10, Grade::Fail),
+            (Ok((60, None)), 30, Grade::Warn),
+            (Ok((70, None)), 30, Grade::Fail),
+            (Ok((99, None)), 0, Grade::Warn),
+            (Ok((100, None)), 0, Grade::Fail),
+            (Err("gone".to_owned()), 10, Grade::Skip),
         ] {
-            assert_eq!(judge(Path::new("/x"), used.clone()).grade, grade, "{used:?}");
+            assert_eq!(judge(Path::new("/x"), used.clone(), reserve).grade, grade, "{used:?}, {reserve}");
         }
         assert!(used(Path::new("/")).is_ok_and(|(bytes, _)| bytes <= 100));
         assert!(used(Path::new("/nobody/is/here")).is_err());
