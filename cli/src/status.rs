@@ -4,15 +4,19 @@
 use std::fmt::Write as _;
 
 use landfall_core::ids::printable;
+use landfall_core::layout::Layout;
 use landfall_core::protocol::{AppStatus, Command, PullStatus, ServiceStatus, Status};
 
 use crate::agent::{Agent, json_lines, only};
 use crate::arguments;
 use crate::failure::{Exit, Failed};
+use crate::host::disk;
 use crate::terminal::{self, Paint, WIDTH, age, column, cut, paragraph, size, wrap};
 
 /// The longest text from the agent that is shown as one.
 const TEXT: usize = 400;
+/// The longest of this machine itself, with what to do.
+const TROUBLE: usize = 1200;
 /// Before what a line says.
 const KEY_WIDTH: usize = 13;
 const APP_WIDTH: usize = 24;
@@ -25,7 +29,12 @@ const IMAGE_WIDTH: usize = 32;
 const BAR: usize = 12;
 
 /// Asks and prints. Exit code 10 where something is not healthy.
-pub async fn run(agent: &Agent, arguments: &arguments::Status) -> Result<Exit, Failed> {
+pub async fn run(layout: &Layout, agent: &Agent, arguments: &arguments::Status) -> Result<Exit, Failed> {
+    // The agent may not look at disks; it only sees that Docker does not answer.
+    let trouble = disk::trouble(layout);
+    if let (Some(trouble), false) = (&trouble, arguments.json) {
+        terminal::out(&problem(&printable(trouble, TROUBLE), Paint::for_stdout()));
+    }
     let data = agent.ask(Command::Status {}).await?;
     let status: Status = only(data.clone())?;
     if arguments.json {
@@ -33,7 +42,11 @@ pub async fn run(agent: &Agent, arguments: &arguments::Status) -> Result<Exit, F
     } else {
         terminal::out(&render(&status, Paint::for_stdout()));
     }
-    Ok(if healthy(&status) { Exit::Done } else { Exit::Different })
+    Ok(if healthy(&status) && trouble.is_none() { Exit::Done } else { Exit::Different })
+}
+
+fn problem(text: &str, paint: Paint) -> String {
+    wrap(&format!("{} ", paint.bad("problem:")), 9, text)
 }
 
 /// Whether all that should serve does, and nobody has to act.
@@ -70,8 +83,8 @@ fn grade(service: &ServiceStatus) -> Grade {
 /// The screen.
 pub fn render(status: &Status, paint: Paint) -> String {
     let mut text = String::new();
-    for problem in problems(status) {
-        text.push_str(&wrap(&format!("{} ", paint.bad("problem:")), 9, &printable(problem, TEXT)));
+    for said in problems(status) {
+        text.push_str(&problem(&printable(said, TEXT), paint));
     }
     if status.apps.is_empty() {
         text.push_str("no app is configured, and there is no preview; add one to /etc/landfall/landfall.yaml, then `landfall check`\n");

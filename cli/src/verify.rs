@@ -3,6 +3,7 @@
 
 mod apps;
 pub mod caps;
+mod disk;
 mod engine;
 pub mod finding;
 pub mod guard;
@@ -99,6 +100,7 @@ pub async fn all(layout: &Layout, agent: &Agent, probing: Probing) -> Vec<Findin
     found.extend(identity::check(settings, secrets.as_deref().map_err(Clone::clone)));
     found.push(plain_text::check(&machine, docker));
     found.push(host::memory(&machine, settings));
+    found.extend(disk::check(&machine, settings, docker));
     let reserve = settings.map_or_else(|| Host::default().reserve_disk, |settings| settings.host.reserve_disk);
     found.extend(space::check(&machine, docker, reserve));
     found.push(host::clock(&machine).await);

@@ -59,8 +59,7 @@ const DIFFERENT: [(&str, &[&str]); 6] = [
             "apps.web.channel",
             "apps.web.profiles",
             "apps.web.vars.PUBLIC_HOST",
-            "fs_setup",
-            "mounts",
+            "host.data_disk.lun",
             "vaults.default.allow",
             "vaults.default.url",
         ],
@@ -222,12 +221,7 @@ fn cloud_init_takes_all_of_it() {
         let (valid, said) = cloud_init(&golden(role));
         assert!(valid && said.contains("Valid schema"), "{role}: {said}");
         let golden = fs::read_to_string(golden(role)).unwrap();
-        for (good, bad) in [
-            ("lock_passwd: true", "lock_passwd: 1"),
-            ("\nmounts:", "\nmount:"),
-            ("swap:", "swaps:"),
-            ("#cloud-config", "#"),
-        ] {
+        for (good, bad) in [("lock_passwd: true", "lock_passwd: 1"), ("swap:", "swaps:"), ("#cloud-config", "#")] {
             let path = directory.path().join("bad.yaml");
             fs::write(&path, golden.replace(good, bad)).unwrap();
             assert!(!golden.contains(good) || !cloud_init(&path).0, "{role}: it takes `{bad}`");

@@ -3,6 +3,7 @@
 //! settings that do not load (keep the last valid ones) is each daemon's own.
 
 mod channel;
+mod data_disk;
 mod error;
 mod follow;
 mod previews;
@@ -19,6 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use channel::{Channel, is_loopback};
+pub use data_disk::{DataDisk, DevicePath, Lun};
 pub use error::ConfigError;
 pub use follow::SettingsFiles;
 pub use previews::{PortRange, Ports, Preview, PreviewCaps, Previews, TagPattern, preview_name};

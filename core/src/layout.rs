@@ -271,6 +271,26 @@ impl Layout {
         self.at("run/landfall/host/guard.json")
     }
 
+    /// Which data disk this machine took, for its next boot.
+    pub fn data_disk_record(&self) -> PathBuf {
+        self.at("var/lib/landfall/host/data-disk.json")
+    }
+
+    /// What became of the data disk in this boot.
+    pub fn data_disk_state(&self) -> PathBuf {
+        self.at("run/landfall/host/data-disk.json")
+    }
+
+    /// Where Docker keeps volumes, and so where the data disk is mounted.
+    pub fn docker_volumes(&self) -> PathBuf {
+        self.at("var/lib/docker/volumes")
+    }
+
+    /// The number of dockerd's process.
+    pub fn docker_pid(&self) -> PathBuf {
+        self.at("run/docker.pid")
+    }
+
     /// There where systemd is what runs the machine (`sd_booted(3)`).
     pub fn systemd(&self) -> PathBuf {
         self.at("run/systemd/system")

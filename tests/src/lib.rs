@@ -42,6 +42,7 @@ pub mod clean;
 pub mod cloud;
 pub mod counting_proxy;
 pub mod daemon;
+pub mod data_disk;
 pub mod docker_restart;
 pub mod engine;
 pub mod events;

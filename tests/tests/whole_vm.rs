@@ -1,6 +1,9 @@
 //! From a blank VM to a served stack with nobody near, and again after what happens to machines: a power cut, a registry or a vault that
 //! is down, a full disk, a dockerd that does not come up. `make test-vm` makes what is booted.
 
+#[path = "whole_vm/data_disk.rs"]
+mod data_disk;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -23,28 +26,51 @@ struct Place {
     directory: tempfile::TempDir,
     name: &'static str,
     cache: &'static str,
+    has_data_disk: bool,
 }
 
 impl Place {
     fn new(name: &'static str, cache: &'static str) -> Result<Self> {
-        Ok(Self { directory: tempfile::Builder::new().prefix("landfall-world-").tempdir()?, name, cache })
+        Ok(Self {
+            directory: tempfile::Builder::new().prefix("landfall-world-").tempdir()?,
+            name,
+            cache,
+            has_data_disk: false,
+        })
+    }
+
+    /// A machine whose user-data asks for a data disk, as `data_disk` of the values makes it.
+    fn with_data_disk(name: &'static str) -> Result<Self> {
+        Ok(Self { has_data_disk: true, ..Self::new(name, "off")? })
     }
 
     /// `disks` as in [`Blank`].
     fn life(&self, disks: Vec<(&Path, &str)>) -> Result<Life<Machine>> {
+        Life::begin(self.directory.path(), PATIENCE, |world| self.machine_with(world, disks))
+    }
+
+    /// One more machine of this kind in that world.
+    fn machine(&self, world: &World) -> Result<Machine> {
+        self.machine_with(world, Vec::new())
+    }
+
+    fn machine_with(&self, world: &World, disks: Vec<(&Path, &str)>) -> Result<Machine> {
         let directory = self.directory.path();
-        Life::begin(directory, PATIENCE, |world| {
-            let mut files = equipment();
-            files.push(("/etc/landfall/landfall.d/50-test.yaml".to_owned(), drop_in(world, self.cache).to_string()));
-            let seed =
-                [("user-data", user_data(world, directory)?), ("meta-data", format!("instance-id: {}\n", self.name))];
-            files.extend(seed.map(|(file, text)| (format!("/var/lib/cloud/seed/nocloud/{file}"), text)));
-            let blank = Blank { files, disks, hosts: vec![("kv.vault.azure.net", VAULT)] };
-            let name = format!("landfall-machine-{}-{}", std::process::id(), self.name);
-            let machine = Machine::create(&name, &blank, directory)?;
-            self.trust(&machine, world)?;
-            Ok(machine)
-        })
+        let mut files = equipment();
+        files.push(("/etc/landfall/landfall.d/50-test.yaml".to_owned(), drop_in(world, self.cache).to_string()));
+        let mut user_data = user_data(world, directory)?;
+        if self.has_data_disk {
+            let (vaults, host) = ("\n    vaults:\n", "\n    host:\n      data_disk:\n        lun: 0");
+            ensure!(user_data.matches(vaults).count() == 1, "landfall.yaml is elsewhere: {user_data}");
+            user_data = user_data.replace(vaults, &format!("{host}{vaults}"));
+        }
+        let seed = [("user-data", user_data), ("meta-data", format!("instance-id: {}\n", self.name))];
+        files.extend(seed.map(|(file, text)| (format!("/var/lib/cloud/seed/nocloud/{file}"), text)));
+        let blank = Blank { files, disks, hosts: vec![("kv.vault.azure.net", VAULT)] };
+        let name = format!("landfall-machine-{}-{}", std::process::id(), self.name);
+        let machine = Machine::create(&name, &blank, directory)?;
+        self.trust(&machine, world)?;
+        Ok(machine)
     }
 
     /// The machine takes the world's authority, and its registry without TLS.

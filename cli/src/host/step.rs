@@ -64,6 +64,17 @@ impl Teller {
         }
     }
 
+    /// Tells of a failure whose entry in the journal is an event of its own: `entry` writes that text.
+    pub fn tell_event(&mut self, failed: &Failed, entry: impl FnOnce(&str)) {
+        if self.to_journal {
+            self.failed = true;
+            let next = failed.next.as_ref().map(|next| format!("; next: {next}")).unwrap_or_default();
+            entry(&format!("{failed}{next}"));
+        } else {
+            self.tell(Err(failed.clone()));
+        }
+    }
+
     /// How the program ends.
     pub fn exit(&self) -> Exit {
         if self.failed { Exit::Failed } else { Exit::Done }

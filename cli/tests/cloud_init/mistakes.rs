@@ -48,7 +48,8 @@ fn mistakes_in_the_values_are_told_where_they_are() {
         ("ssh-ed25519 AAAA", "AAAA", &["expected a public key"]),
         ("LOG_LEVEL: info", "DB: \"postgres://app:hunter2@db/app\"", &["has a secret in it", "vault"]),
         ("LOG_LEVEL: info", "KEY: \"a\\nb\"", &["one line"]),
-        ("/dev/disk/azure/data/by-lun/0", "/dev/../etc", &["is not a valid disk"]),
+        ("{ lun: 0 }", "{ lun: 64 }", &["`64` is not a valid LUN"]),
+        ("{ lun: 0 }", "{ path: /dev/../etc }", &["is not a valid disk"]),
         ("roles:", "roles: {}\nrolls:", &["unknown key `rolls`; did you mean `roles`?"]),
     ];
     let directory = tempfile::tempdir().unwrap();

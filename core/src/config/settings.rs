@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::channel::{Channel, is_loopback};
+use super::data_disk::DataDisk;
 use super::previews::{Preview, Previews};
 use super::registries::Registry;
 use super::units::Units;
@@ -62,6 +63,9 @@ pub struct Host {
     /// `host.imds_users`: who of this machine may reach it beside root and the secrets-fetcher, by name or number.
     #[serde(default)]
     pub imds_users: Vec<String>,
+    /// `host.data_disk`: the disk that Docker's volumes lie on, if not the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_disk: Option<DataDisk>,
 }
 
 /// What settings that were kept before there was a key had.
@@ -85,6 +89,7 @@ impl Default for Host {
             publish_loopback_only: false,
             guard: true,
             imds_users: Vec::new(),
+            data_disk: None,
         }
     }
 }

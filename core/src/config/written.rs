@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::channel::{Channel, is_registry};
+use super::data_disk::DataDisk;
 use super::error::{ConfigError, explain};
 use super::previews::{PortRange, PreviewCaps, Previews, TagPattern};
 use super::registries::WrittenRegistry;
@@ -61,6 +62,7 @@ struct WrittenHost {
     publish: Option<Publish>,
     guard: Option<Guard>,
     imds_users: Option<Vec<ImdsUser>>,
+    data_disk: Option<DataDisk>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -166,6 +168,7 @@ impl Config {
                 publish_loopback_only: matches!(host.publish, Some(Publish::Loopback)),
                 guard: host.guard.map_or(defaults.guard, |guard| guard.0),
                 imds_users: host.imds_users.unwrap_or_default().into_iter().map(|user| user.0).collect(),
+                data_disk: host.data_disk,
             },
             vaults,
             registries,
@@ -188,6 +191,7 @@ impl WrittenHost {
         replace(&mut self.publish, over.publish);
         replace(&mut self.guard, over.guard);
         replace(&mut self.imds_users, over.imds_users);
+        replace(&mut self.data_disk, over.data_disk);
     }
 }
 

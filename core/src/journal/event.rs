@@ -89,6 +89,8 @@ events! {
     ROTATION_TAKEN_BACK = "b8d03e64f71c4a95a2671f9ec05d83e4", "rotation-taken-back";
     /// Somebody changed or removed the rules that keep containers from the machine's identity: they are in force again.
     GUARD_RESTORED = "c4f1713aea82cf9fa5ad05157f74da12", "guard-restored";
+    /// The disk that volumes lie on is not there, or was not taken: Docker does not start.
+    DATA_DISK_NOT_MOUNTED = "9e27b0c4d51f4a38b6c07d2e8f41a953", "data-disk-not-mounted";
 }
 
 /// The name of an event, for readers without a catalog.

@@ -13,6 +13,7 @@ use How::{Elsewhere, Machine};
 
 const PACKAGE: &str = "tests/tests/package.rs";
 const DEB: &str = "tests/tests/deb.rs";
+const DATA_DISK: &str = "tests/tests/whole_vm/data_disk.rs";
 
 /// By the words of the document.
 pub const COMMANDS: &[(&str, How)] = &[
@@ -22,6 +23,10 @@ pub const COMMANDS: &[(&str, How)] = &[
     ("apt install nftables", Machine),
     ("apt purge landfall", Elsewhere(PACKAGE, "[\"purge\", \"-y\", \"landfall\"]")),
     ("apt remove landfall", Elsewhere(PACKAGE, "[\"remove\", \"-y\", \"landfall\"]")),
+    (
+        "cp -a /var/lib/docker/volumes.old/. /var/lib/docker/volumes/",
+        Elsewhere(DATA_DISK, "cp -a /var/lib/docker/volumes.old/. /var/lib/docker/volumes/"),
+    ),
     ("df -h", Machine),
     ("df -h /var/lib/landfall", Machine),
     ("df -i", Machine),
@@ -38,6 +43,7 @@ pub const COMMANDS: &[(&str, How)] = &[
     ("docker volume ls", Machine),
     ("du -xsh /var/lib/docker/volumes/*", Machine),
     ("journalctl -u landfall-agent -n 50", Machine),
+    ("journalctl -u landfall-data-disk -n 50", Elsewhere(DATA_DISK, "journalctl -u landfall-data-disk -n 50")),
     ("journalctl -u landfall-image-watcher -n 50", Machine),
     ("journalctl -u landfall-secrets-fetcher", Machine),
     ("journalctl -u landfall-secrets-fetcher -n 50", Machine),
@@ -83,6 +89,10 @@ pub const COMMANDS: &[(&str, How)] = &[
     ("man landfall-agent", Elsewhere(DEB, "man/man8/landfall-agent.8.gz")),
     ("man landfall-publish", Elsewhere(DEB, "man/man1/landfall-publish.1.gz")),
     ("man landfall.yaml", Elsewhere(DEB, "man/man5/landfall.yaml.5.gz")),
+    (
+        "mv /var/lib/docker/volumes /var/lib/docker/volumes.old",
+        Elsewhere(DATA_DISK, "mv /var/lib/docker/volumes /var/lib/docker/volumes.old"),
+    ),
     ("nft flush ruleset", Machine),
     ("rm -r /var/lib/landfall/secrets/cache", Machine),
     (
@@ -90,6 +100,8 @@ pub const COMMANDS: &[(&str, How)] = &[
         Machine,
     ),
     ("sudo landfall host", Machine),
+    ("sudo landfall host disk", Elsewhere(DATA_DISK, "\"sudo landfall host disk\"")),
+    ("sudo landfall host disk --accept", Elsewhere(DATA_DISK, "sudo landfall host disk --accept")),
     ("sudo landfall support-bundle", Machine),
     ("sudo landfall verify", Machine),
     ("sudo nft list table inet landfall_guard", Machine),
@@ -99,11 +111,13 @@ pub const COMMANDS: &[(&str, How)] = &[
     ("systemctl restart cloudflared", Machine),
     ("systemctl restart landfall-agent", Machine),
     ("systemctl show -p MemoryMax landfall.slice", Machine),
+    ("systemctl start docker", Elsewhere(DATA_DISK, "systemctl start docker")),
     ("systemctl start landfall-agent", Machine),
     ("systemctl status 'landfall-*'", Machine),
     ("systemctl status docker", Machine),
     ("systemctl status landfall-agent", Machine),
     ("systemctl status landfall-image-watcher", Machine),
+    ("systemctl stop docker.socket docker", Elsewhere(DATA_DISK, "systemctl stop docker.socket docker")),
     ("systemctl unmask landfall-agent", Machine),
     ("systemd-analyze security", Machine),
 ];
@@ -117,5 +131,6 @@ pub const SECTIONS: &[&str] = &[
     "## When the VM is replaced",
     "## When Docker Compose was upgraded",
     "## When the Docker Engine is down",
+    "## The data disk",
     "### LandfallDiskFull",
 ];

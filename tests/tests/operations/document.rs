@@ -10,6 +10,7 @@ const PROGRAMS: &[&str] = &[
     "az",
     "chmod",
     "chown",
+    "cp",
     "curl",
     "df",
     "docker",

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use landfall_core::config::DataDisk;
 use serde::Serialize;
 
 /// The file.
 #[derive(Debug, Default, Serialize)]
 pub struct Landfall {
+    /// What is this machine's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<Host>,
     /// By the name that references begin with.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub vaults: BTreeMap<String, Vault>,
@@ -19,6 +23,13 @@ pub struct Landfall {
     /// By the name that their apps' names begin with.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub previews: BTreeMap<String, App>,
+}
+
+/// What is this machine's own.
+#[derive(Debug, Serialize)]
+pub struct Host {
+    /// The disk that volumes lie on.
+    pub data_disk: DataDisk,
 }
 
 /// A Key Vault, asked as the machine itself.

@@ -12,11 +12,6 @@ use super::values::Role;
 const COMMON: &str = include_str!("../../../../cloud-init/user-data.yaml");
 /// The admins' groups: they read logs, and give orders to the agent.
 const GROUPS: [&str; 2] = ["adm", "landfall-operators"];
-/// Where Docker keeps volumes: what has to outlive a machine, and nothing else.
-const VOLUMES: &str = "/var/lib/docker/volumes";
-/// A machine without its disk boots, so that somebody can look; Docker does not start on an empty directory in its place.
-const MOUNT_OPTIONS: &str = "defaults,nofail,x-systemd.required-by=docker.service,x-systemd.before=docker.service";
-const FILESYSTEM: &str = "ext4";
 
 #[derive(Serialize)]
 struct File {
@@ -29,10 +24,6 @@ struct File {
 #[derive(Serialize)]
 struct Rest {
     users: Vec<User>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    fs_setup: Vec<DataDisk>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    mounts: Vec<[String; 6]>,
 }
 
 #[derive(Serialize)]
@@ -48,16 +39,6 @@ struct User {
     sudo: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ssh_authorized_keys: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct DataDisk {
-    device: String,
-    filesystem: &'static str,
-    label: &'static str,
-    /// A filesystem that is there is kept, whatever its label.
-    partition: &'static str,
-    overwrite: bool,
 }
 
 /// landfall.yaml.
@@ -95,19 +76,7 @@ pub fn user_data(role: &Role, landfall_yaml: &str) -> Result<String, Error> {
         sudo: None,
         ssh_authorized_keys: Vec::new(),
     };
-    let disk = |device: &String| DataDisk {
-        device: device.clone(),
-        filesystem: FILESYSTEM,
-        label: "landfall-data",
-        partition: "any",
-        overwrite: false,
-    };
-    let mount = |device: &String| [device, VOLUMES, FILESYSTEM, MOUNT_OPTIONS, "0", "2"].map(str::to_owned);
-    let rest = Rest {
-        users: std::iter::once(root).chain(role.admins.iter().map(admin)).collect(),
-        fs_setup: role.data_disk.iter().map(disk).collect(),
-        mounts: role.data_disk.iter().map(mount).collect(),
-    };
+    let rest = Rest { users: std::iter::once(root).chain(role.admins.iter().map(admin)).collect() };
     Ok(format!("{COMMON}{}\n{}", yaml(&[file])?, yaml(&rest)?))
 }
 

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use landfall_core::config::{Channel, Config, ConfigError, TagPattern, parse_written};
+use landfall_core::config::{Channel, Config, ConfigError, DataDisk, TagPattern, parse_written};
 use landfall_core::ids::{AppName, printable};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::landfall_yaml::{App, Caps, Landfall, Registry, Vault};
+use super::landfall_yaml::{App, Caps, Host, Landfall, Registry, Vault};
 
 /// The vault that a reference without a name means.
 const DEFAULT_VAULT: &str = "default";
@@ -50,7 +50,7 @@ struct WrittenRole {
     vars: BTreeMap<Variable, PlainText>,
     database: Option<Database>,
     previews: Option<WrittenPreviews>,
-    data_disk: Option<Device>,
+    data_disk: Option<DataDisk>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -74,8 +74,6 @@ enum Database {
 pub struct Role {
     /// Who logs in, with the lines of their public keys.
     pub admins: BTreeMap<String, Vec<String>>,
-    /// The disk that volumes lie on, if not the system's.
-    pub data_disk: Option<String>,
     /// What landfall.yaml says.
     pub landfall: Landfall,
 }
@@ -111,7 +109,6 @@ impl Values {
             .map(|(host, registry)| (host.0, Registry { username: registry.username.0, secret: registry.secret.0 }));
         Ok(Role {
             admins: admins.collect(),
-            data_disk: written.data_disk.as_ref().map(|device| device.0.clone()),
             landfall: written.landfall(name, &self.app, self.vars, registries.collect())?,
         })
     }
@@ -158,7 +155,8 @@ impl WrittenRole {
             }
         };
         let mut app_settings = App { channel, profiles, vars, ..App::default() };
-        let mut landfall = Landfall { vaults: vault.into_iter().collect(), registries, ..Landfall::default() };
+        let host = self.data_disk.map(|data_disk| Host { data_disk });
+        let mut landfall = Landfall { host, vaults: vault.into_iter().collect(), registries, ..Landfall::default() };
         if let Some(previews) = previews {
             app_settings.ports = previews.ports.map(|ports| ports.0);
             app_settings.caps = previews.memory.map(|memory| Caps { memory: memory.0 });
@@ -231,7 +229,6 @@ judged! {
     TimeToLive = |t| settings(&json!({ "previews": { "web": { "ttl": t } } }));
     RoleName = |t| rule(is_role(t), "role", t, "use lower-case letters, digits and `-`");
     AdminName = |t| rule(is_admin(t), "name of an admin", t, "use lower-case letters, digits, `_` and `-`; `root` does not log in");
-    Device = |t| rule(is_device(t), "disk", t, "expected its path, as in `/dev/disk/azure/data/by-lun/0`");
     PlainText = plain_text;
     PublicKey = public_key;
 }
@@ -260,13 +257,6 @@ fn is_admin(text: &str) -> bool {
         && text != "root"
         // These are the daemons', one of them in group `docker`.
         && !text.starts_with("landfall-")
-}
-
-fn is_device(text: &str) -> bool {
-    let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.' | b':');
-    text.starts_with("/dev/")
-        && text.bytes().all(letter)
-        && text[1..].split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 /// What is shown in no error: it may be a secret that somebody put there.
