@@ -3,6 +3,7 @@
 //! a deadline; preflight runs beside the loop, so that supervision never stops for a slow pull.
 
 mod mail;
+mod repairs;
 mod rotations;
 mod starts;
 
@@ -204,6 +205,12 @@ impl AppLoop {
                 self.forget()?;
                 Ok(None)
             }
+            // Seldom, and large: not part of the loop's own memory.
+            Decision::Examine(examination) => {
+                Box::pin(self.examine(&examination)).await;
+                Ok(None)
+            }
+            Decision::Repair(service) => Box::pin(self.repair(&service)).await,
             Decision::Move(state, note) => {
                 self.move_to(*state, note.map(|n| *n)).await?;
                 Ok(None)

@@ -11,3 +11,8 @@ pub fn now() -> Millis {
 pub fn now_text() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
+
+/// A moment, as they write it; one that no calendar has is the beginning of time.
+pub fn text(at: Millis) -> String {
+    format!("{:.3}", jiff::Timestamp::from_millisecond(at).unwrap_or_default())
+}

@@ -10,6 +10,7 @@ use crate::judge::{self, Judged};
 use crate::observed::{Container, Millis, Observed, RunState};
 use crate::order::start_order;
 use crate::place;
+use crate::repairs::{Examination, Incident, Remembered};
 use crate::runtime::Runtime;
 use crate::spec::Condition;
 use crate::startups::{CALL, Startups};
@@ -60,6 +61,12 @@ pub enum Next {
     Do(Step),
     /// A one-shot ran to its end: record this key, then look again.
     Completed(String),
+    /// Look at a lock file, then look again.
+    Examine(Examination),
+    /// Have the container created that repairs this service, then look again.
+    Repair(String),
+    /// Remember what became of a data directory, then look again.
+    Remember(Box<Remembered>),
     /// Nothing to do but wait.
     Wait {
         /// Look again then at the latest; none means when something happens.
@@ -117,6 +124,8 @@ pub struct View<'a> {
     pub runtime: &'a Runtime,
     /// Completed one-shots.
     pub completed: &'a BTreeSet<String>,
+    /// Data directories that were not shut down cleanly, by service.
+    pub incidents: &'a BTreeMap<String, Incident>,
     /// The kernel's boot id.
     pub boot: &'a str,
     /// What starts took in the past.

@@ -48,6 +48,22 @@ pub async fn create(shared: &Shared, app: &AppName, state: &AppState, compose: &
     Ok(())
 }
 
+/// Creates the container that repairs a service: its own, with other words.
+pub async fn create_repair(
+    shared: &Shared,
+    app: &AppName,
+    state: &AppState,
+    service: &str,
+    compose: &mut Ahead,
+) -> Result<()> {
+    let deployment = &state.current().context("nothing is to run")?.deployment;
+    let wish = deployment.services.get(service).and_then(|spec| spec.unclean.as_ref());
+    let wish = wish.with_context(|| format!("nobody says what repairs `{service}`"))?;
+    let model = read(&shared.layout.deployment_model(app, &deployment.id), app)?;
+    let part = final_model::repair(&model, app.as_str(), service, &wish.repair);
+    compose.create(&yaml::compose_line(&part.with_context(|| format!("`{service}` is not in its deployment"))?)).await
+}
+
 /// Compares the caps that the kernel has with those that were promised, and warns where they differ. Nobody waits for it.
 pub fn read_back_caps(shared: &Rc<Shared>, app: &AppName, live: Option<&Generation>) {
     let services = live.iter().flat_map(|live| live.deployment.services.iter().map(move |found| (live, found)));

@@ -13,6 +13,7 @@ use crate::ending;
 use crate::observed::{Container, Millis, Observed, RunState};
 use crate::outcome;
 use crate::preparation;
+use crate::repairs::{self, Examination};
 use crate::runtime::Runtime;
 use crate::spec::Deployment;
 use crate::startups::Startups;
@@ -77,6 +78,10 @@ pub enum Decision {
     RemoveNetwork(String),
     /// Nothing of the app runs any more and its life is over: what it left is removed, and it is forgotten.
     Forget,
+    /// Look at a lock file, and tell the [`Runtime`].
+    Examine(Examination),
+    /// Have Compose create the container that repairs this service.
+    Repair(String),
     /// Remember this (ledger first), then decide again.
     Move(Box<AppState>, Option<Box<Note>>),
     /// Nothing, until then or until something happens.
@@ -113,6 +118,7 @@ pub fn decide(
             seen,
             runtime,
             completed: &state.completed,
+            incidents: &state.incidents,
             boot: machine.boot,
             startups: machine.startups,
             budget: machine.budget,
@@ -248,6 +254,12 @@ fn plain(state: &AppState, next: Next) -> Decision {
             state.completed.insert(key);
             Decision::Move(Box::new(state), None)
         }
+        Next::Examine(examination) => Decision::Examine(examination),
+        Next::Repair(service) => Decision::Repair(service),
+        Next::Remember(what) => {
+            let (state, note) = repairs::remembered(state, *what);
+            Decision::Move(Box::new(state), note.map(Box::new))
+        }
         Next::Wait { until, probe, why } => Decision::Wait { until, probe, why: Some(why) },
         Next::Settled => Decision::Wait { until: None, probe: Vec::new(), why: None },
         Next::Failed { service, why, .. } => {
@@ -282,6 +294,10 @@ fn idle(
         .find(|c| c.state == RunState::Created && c.spec.is_some() && !kept.contains(c.id.as_str()));
     if let Some(container) = leftover {
         return Decision::Do(remove(container));
+    }
+    let mut over = seen.containers.values().filter(|c| c.repairs() && !c.runs());
+    if let Some(step) = over.find_map(|c| repairs::leftover(state, c)) {
+        return Decision::Do(step);
     }
     if let Some(candidate) = candidate.filter(|c| wants(state, c)) {
         return preparation::begin(state, seen, candidate);

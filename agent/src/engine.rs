@@ -2,6 +2,7 @@
 //! Every call has a deadline, so that a hung daemon is a state and not a hang.
 
 pub mod door;
+mod lock_files;
 mod pull;
 mod remains;
 mod signals;

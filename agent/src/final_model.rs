@@ -13,7 +13,7 @@ use crate::mounts::{MountSpec, Source};
 use crate::networks;
 use crate::released::{PortSpec, Released, map};
 use crate::spec::{NetworkSpec, VolumeSpec};
-use crate::spec_hash;
+use crate::{spec_hash, unclean};
 
 /// A service that is ready to be written.
 #[derive(Debug)]
@@ -85,6 +85,28 @@ pub fn part(project: &Value, scale: &BTreeMap<String, u32>, joined: &Joined) -> 
         }
     }
     part
+}
+
+/// The part of a final project that creates the container which repairs a service: image, user, caps, volumes and networks are
+/// the service's; the words are others, nobody reaches it under the service's names, and it has no spec, so that no plan
+/// takes it for a container of the release. None where the service is not in it.
+pub fn repair(project: &Value, app: &str, service: &str, words: &[String]) -> Option<Value> {
+    let mut part = part(project, &BTreeMap::from([(service.to_owned(), 1)]), &Joined::new());
+    let services = part.get_mut("services")?.as_object_mut()?;
+    let mut repair = services.remove(service)?;
+    let keys = repair.as_object_mut()?;
+    keys.remove("ports");
+    if let Some(networks) = keys.get_mut("networks").and_then(Value::as_object_mut) {
+        networks.values_mut().for_each(|attachment| *attachment = json!({}));
+    }
+    if let Some(labels) = keys.get_mut("labels").and_then(Value::as_object_mut) {
+        labels.remove("io.landfall.spec");
+    }
+    keys.insert("command".to_owned(), json!(words));
+    keys.insert("container_name".to_owned(), json!(unclean::repair_container(app, service)));
+    keys.insert("healthcheck".to_owned(), json!({"disable": true}));
+    services.insert(unclean::repair_service(service), repair);
+    Some(part)
 }
 
 fn write_service(app: &AppName, service: &Ready<'_>, canonical: &Canonical, volumes: &mut Volumes<'_>) -> Value {
@@ -273,6 +295,28 @@ impl Volumes<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_repair_has_the_services_volumes_and_none_of_its_names() {
+        let project = json!({
+            "name": "web", "volumes": {"data": {"name": "web_data"}}, "networks": {"default": {"name": "web_default"}},
+            "services": {"api": {"image": "a"}, "db": {
+                "image": "d", "command": ["mongod"], "user": "999", "deploy": {"replicas": 1}, "ports": [{"target": 1}],
+                "networks": {"default": {"aliases": ["store"], "ipv4_address": "10.0.0.2"}}, "healthcheck": {"test": ["CMD", "x"]},
+                "labels": {"io.landfall.spec": "v1:1f", "io.landfall.app": "web"}, "volumes": [{"source": "data"}],
+            }},
+        });
+        let mut wanted = project.clone();
+        wanted["services"] = json!({"landfall-repair-db": {
+            "image": "d", "command": ["mongod", "--repair"], "user": "999", "deploy": {"replicas": 1},
+            "networks": {"default": {}}, "healthcheck": {"disable": true}, "container_name": "web-db-repair",
+            "labels": {"io.landfall.app": "web"}, "volumes": [{"source": "data"}],
+        }});
+        let words = ["mongod", "--repair"].map(str::to_owned);
+        assert_eq!(repair(&project, "web", "db", &words), Some(wanted));
+        assert_eq!(repair(&project, "web", "store", &words), None);
+        assert_eq!(repair(&json!(["x"]), "web", "db", &words), None);
+    }
 
     #[test]
     fn a_part_has_the_services_that_are_asked_for_and_all_else() {

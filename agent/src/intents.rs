@@ -6,6 +6,7 @@ use landfall_core::protocol::{Failure, HistoryEvent};
 use crate::decide::Note;
 use crate::observed::Millis;
 use crate::outcome;
+use crate::repairs;
 use crate::shared::Intent;
 use crate::state::{AppState, Attempt, Phase};
 
@@ -75,6 +76,7 @@ pub fn operator_retry(state: &AppState) -> AppState {
     let mut next = state.clone();
     next.quarantine.clear();
     next.live_secrets.values_mut().for_each(|live| live.refused = None);
+    repairs::start_all(&mut next);
     if let Phase::Held { ends_when_well: false, way_back, .. } = &state.phase {
         if let Some(from) = way_back {
             outcome::let_go(&mut next, from, &[state.live.as_ref()]);

@@ -112,5 +112,9 @@ pub(crate) fn after_dependency(view: &View<'_>, spec: &ServiceSpec, container: &
 
 fn restart(container: &Container, spec: &ServiceSpec) -> Step {
     let grace = i64::try_from(spec.stop_grace.as_secs()).unwrap_or(i64::MAX);
+    if spec.unclean.is_some() {
+        // Its lock file is looked at in between.
+        return Step::Stop { id: container.id.clone(), grace };
+    }
     Step::Restart { id: container.id.clone(), grace }
 }

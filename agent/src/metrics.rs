@@ -366,6 +366,7 @@ mod tests {
             }],
             stale_secrets: None,
             pulls: Vec::new(),
+            unclean: Vec::new(),
         };
         let status = Status { version: "1.2.3".to_owned(), at: String::new(), problems: Vec::new(), apps: vec![app] };
         let mut totals = Totals::default();

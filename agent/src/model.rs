@@ -14,7 +14,7 @@ use serde_json::Value;
 pub use service::{
     Attachment, BindOptions, ConfigUse, DependsOn, Deploy, DeviceReservation, Healthcheck, LandfallKeys, Limits,
     Logging, Mount, Port, Reservations, Resources, RestartPolicyKeys, SecretUse, Service, TmpfsOptions, Ulimit,
-    UpdateConfig, VolumeOptions,
+    UncleanKeys, UpdateConfig, VolumeOptions,
 };
 pub use text::{Text, TextMap};
 

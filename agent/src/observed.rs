@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Before the name of a service: the one in whose name its repair runs ([`crate::unclean`]).
+pub const REPAIR_OF: &str = "landfall-repair-";
+
 /// Unix time in milliseconds.
 pub type Millis = i64;
 
@@ -95,6 +98,11 @@ impl Check {
 }
 
 impl Container {
+    /// Whether it was made to repair what another left: those of releases have a spec.
+    pub fn repairs(&self) -> bool {
+        self.spec.is_none() && self.service.starts_with(REPAIR_OF)
+    }
+
     /// Whether it is up.
     pub fn runs(&self) -> bool {
         matches!(self.state, RunState::Running | RunState::Paused)

@@ -96,7 +96,7 @@ impl Outages {
     fn failures(&mut self, state: &AppState, seen: &Observed, runtime: &Runtime) -> Vec<News> {
         let mut news = Vec::new();
         let one_shots = state.current().map(|g| &g.deployment.services);
-        for container in seen.containers.values() {
+        for container in seen.containers.values().filter(|c| !c.repairs()) {
             let mut tell = |what: String| news.push(News::Failed { service: container.service.clone(), what });
             if container.runs() && container.health == Health::Unhealthy {
                 if self.ill.insert(container.id.clone()) {

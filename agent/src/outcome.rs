@@ -106,6 +106,8 @@ pub(crate) fn commit(
     let specs: BTreeSet<String> =
         target.deployment.services.iter().map(|(name, spec)| format!("{name} {}", spec.spec)).collect();
     next.completed.retain(|key| specs.iter().any(|spec| key.starts_with(spec)));
+    let examined = |name: &String| target.deployment.services.get(name).is_some_and(|spec| spec.unclean.is_some());
+    next.incidents.retain(|name, _| examined(name));
     let note = Note {
         event: HistoryEvent::Live,
         deployment: Some(target.deployment.clone()),
@@ -250,6 +252,8 @@ pub fn start_failed(state: &AppState, service: &str, id: &str, reason: &str) -> 
         | Decision::Prepare
         | Decision::RemoveNetwork(_)
         | Decision::Forget
+        | Decision::Examine(_)
+        | Decision::Repair(_)
         | Decision::Wait { .. } => None,
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::converge::{Look, Mode, Next, Step, View};
 use crate::judge::{self, Judged};
 use crate::observed::{Container, Millis, RunState};
+use crate::repairs;
 use crate::spec::{Order, ServiceSpec};
 
 /// The grace period of a container whose service is no longer known, seconds: Docker's own.
@@ -76,7 +77,12 @@ pub(crate) fn take_over(view: &View<'_>, turn: Turn<'_>, container: &Container) 
         }
         return Some(Look::Act(Next::Do(Step::Rename { id: container.id.clone(), to: place })));
     }
-    (!up).then(|| Look::Act(Next::Do(Step::Start { id: container.id.clone() })))
+    if up {
+        return None;
+    }
+    // After all that may hold its lock has stopped.
+    let first = repairs::before_start(view, name, spec, container);
+    Some(first.unwrap_or_else(|| Look::Act(Next::Do(Step::Start { id: container.id.clone() }))))
 }
 
 fn place_of(view: &View<'_>, name: &str, index: usize) -> String {

@@ -275,6 +275,8 @@ pub fn could_not_prepare(state: &AppState, why: &str) -> (AppState, Option<Note>
                 | Decision::Prepare
                 | Decision::RemoveNetwork(_)
                 | Decision::Forget
+                | Decision::Examine(_)
+                | Decision::Repair(_)
                 | Decision::Wait { .. } => (next, None),
             }
         }

@@ -41,6 +41,13 @@ pub fn event(app: &AppName, entry: &HistoryEntry, evidence: &[String]) {
             line!(info, event::RECOVERED, "{services}: down before, all is well again{took}");
         }
         HistoryEvent::Operator => line!(info, event::OPERATOR_INTENT, "an operator asked: {reason}"),
+        HistoryEvent::Unclean => {
+            line!(warn, event::UNCLEAN_SHUTDOWN, "`{services}` was not shut down cleanly: {reason}");
+        }
+        HistoryEvent::Repaired => line!(info, event::REPAIRED, "`{services}` was {reason}"),
+        HistoryEvent::RepairFailed => {
+            line!(error, event::REPAIR_FAILED, "`{services}` is not started, a person is needed: {reason}");
+        }
     }
     for text in evidence {
         tracing::warn!(LANDFALL_APP = %app, LANDFALL_SERVICE = %services, "{services} said: {text}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use landfall_core::backoff::Backoff;
 
 use crate::observed::{Container, Health, Millis, Observed, RunState};
+use crate::repairs::{FRESH, Verdict};
 use crate::spec::{Deployment, RestartPolicy};
 
 /// Between attempts to start a container that the Engine cannot start.
@@ -32,6 +33,8 @@ pub struct Runtime {
     opened: Vec<String>,
     /// Sets of secrets that are there.
     secrets: BTreeSet<String>,
+    /// What the lock files of containers that are down were like, and when.
+    examined: BTreeMap<String, (Verdict, Millis)>,
 }
 
 /// The Engine could not start a container.
@@ -63,6 +66,7 @@ impl Runtime {
         self.watched.retain(|id| seen.containers.contains_key(id));
         self.refusals.retain(|id, _| seen.containers.contains_key(id));
         self.own_starts.retain(|id| seen.containers.contains_key(id));
+        self.examined.retain(|id, _| seen.containers.get(id).is_some_and(|container| !container.runs()));
         for container in seen.containers.values() {
             if container.runs() {
                 self.watched.insert(container.id.clone());
@@ -115,6 +119,18 @@ impl Runtime {
         self.watched.insert(id.to_owned());
         self.own_starts.insert(id.to_owned());
         self.gates.remove(id);
+        self.examined.remove(id);
+    }
+
+    /// The lock file of a container that is down was looked at.
+    pub fn note_examined(&mut self, id: &str, verdict: Verdict, now: Millis) {
+        self.examined.insert(id.to_owned(), (verdict, now));
+    }
+
+    /// What was seen of its lock file, and when, where that is no longer ago than it is true.
+    pub fn examined(&self, id: &str, now: Millis) -> Option<(&Verdict, Millis)> {
+        let (verdict, at) = self.examined.get(id)?;
+        (0..FRESH).contains(&(now - at)).then_some((verdict, *at))
     }
 
     /// The Engine is asked to start it, and the answer is not waited for; beside [`Self::started`].

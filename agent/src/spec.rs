@@ -9,6 +9,7 @@ use landfall_core::secrets::SecretNeed;
 use serde::{Deserialize, Serialize};
 
 use crate::on_rotate::OnRotate;
+use crate::unclean::Unclean;
 
 /// One deployment: a release as this VM runs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +105,9 @@ pub struct ServiceSpec {
     /// What a rotation means to it.
     #[serde(default, skip_serializing_if = "OnRotate::is_restart")]
     pub on_rotate: OnRotate,
+    /// What is done before it is started where its data directory was not shut down cleanly; nobody looks where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unclean: Option<Unclean>,
 }
 
 /// The set of secrets of one service.

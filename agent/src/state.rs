@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::live_secrets::LiveSecrets;
 use crate::observed::Millis;
+use crate::repairs::Incident;
 use crate::spec::Deployment;
 
 /// A deployment and the containers that are it. The same service with the same ids in two generations is untouched by a swap.
@@ -56,6 +57,9 @@ pub struct AppState {
     /// What containers see that see rotations while they run, by live directory.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub live_secrets: BTreeMap<String, LiveSecrets>,
+    /// Services whose data directory was not shut down cleanly, until they are started from a clean one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub incidents: BTreeMap<String, Incident>,
     /// No release changes until `resume`; the reason.
     #[serde(default)]
     pub hold: Option<String>,

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use landfall_core::protocol::{AppStatus, ServiceStatus, Status};
+use landfall_core::ids::AppName;
+use landfall_core::protocol::{AppStatus, ServiceStatus, Status, UncleanStatus};
 
-use crate::clock::now_text;
+use crate::clock::{now_text, text};
 use crate::engine::door;
 use crate::expiry;
 use crate::observed::{Container, Health, RunState};
 use crate::pulls;
+use crate::repairs::{Incident, Stage};
 use crate::secret_sets;
 use crate::shared::{AppView, Shared};
 use crate::spec::ServiceSpec;
@@ -73,6 +75,7 @@ pub async fn status(shared: &Shared, memory: Memory) -> Status {
             credentials,
             stale_secrets: secret_sets::stale(shared, &app),
             pulls: pulls::of(&shared.pulls.borrow(), &app),
+            unclean: if view.state.incidents.is_empty() { Vec::new() } else { unclean(&app, &view) },
             app,
         });
     }
@@ -124,6 +127,39 @@ fn words(view: &AppView) -> (String, Option<String>, String) {
 /// One word for the state of an app.
 pub fn word_of(view: &AppView) -> String {
     words(view).0
+}
+
+/// The data directories that were not shut down cleanly, each with the command that repairs it.
+fn unclean(app: &AppName, view: &AppView) -> Vec<UncleanStatus> {
+    let Some(generation) = view.state.current() else { return Vec::new() };
+    let found = |(name, incident): (&String, &Incident)| {
+        let spec = generation.deployment.services.get(name)?;
+        let wish = spec.unclean.as_ref()?;
+        let container = view.seen.containers.get(&incident.container)?;
+        let done = match &incident.stage {
+            Stage::Starts => "it was started all the same".to_owned(),
+            Stage::Waits { why: None } => {
+                format!("it waits for the repair, or for `landfall retry {app}`, which starts it as it is")
+            }
+            Stage::Waits { why: Some(why) } => {
+                format!("it waits for a person: {why}; `landfall retry {app}` starts it as it is")
+            }
+            Stage::Repairs => "it is being repaired".to_owned(),
+            Stage::Repaired => "it was repaired".to_owned(),
+        };
+        let repair = wish.command(app.as_str(), name, &container.name, &spec.image);
+        // The agent would start it again under the hands of whoever repairs.
+        let repair = match &incident.stage {
+            Stage::Waits { .. } | Stage::Repairs => repair,
+            Stage::Starts | Stage::Repaired => format!(
+                "landfall hands-off {app} --for 1h --why repair && docker stop {} && {repair} && landfall resume {app}",
+                container.name
+            ),
+        };
+        let reason = format!("`{name}` was not shut down cleanly (`{}` was not empty); {done}", wish.file);
+        Some(UncleanStatus { service: name.clone(), at: text(incident.at), reason, repair })
+    };
+    view.state.incidents.iter().filter_map(found).collect()
 }
 
 async fn service(

@@ -54,7 +54,10 @@ impl Totals {
             | HistoryEvent::RolledBack
             | HistoryEvent::Refused
             | HistoryEvent::Held
-            | HistoryEvent::Operator => {}
+            | HistoryEvent::Operator
+            | HistoryEvent::Unclean
+            | HistoryEvent::Repaired
+            | HistoryEvent::RepairFailed => {}
         }
     }
 }

@@ -248,6 +248,7 @@ impl Draft<'_> {
             memory: self.released.caps.memory.unwrap_or_default(),
             secrets: self.secrets.clone(),
             on_rotate: updates.on_rotate.clone(),
+            unclean: updates.unclean.clone().map(|unclean| unclean.of(&self.released.plain)),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::on_rotate::{self, OnRotate};
 use crate::reading::Reading;
 use crate::refusal::Rule;
 use crate::spec::{Order, RestartCondition, RestartPolicy, Run};
+use crate::unclean::{self, Unclean};
 
 /// How long a new container must stay well, where the file does not say.
 const MONITOR: Duration = Duration::from_secs(10);
@@ -37,6 +38,7 @@ pub struct Updates {
     pub run_is_written: bool,
     pub rollback_hold: bool,
     pub on_rotate: OnRotate,
+    pub unclean: Option<Unclean>,
 }
 
 /// Reads them from a service.
@@ -81,6 +83,7 @@ pub fn read(service: &Service, reading: &mut Reading<'_>) -> Updates {
         run_is_written: service.landfall.run.is_some(),
         rollback_hold: rollback_hold(service.landfall.rollback.as_ref(), reading),
         on_rotate: on_rotate::read(service, reading),
+        unclean: unclean::read(service, replicas, reading),
     }
 }
 

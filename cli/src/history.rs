@@ -36,10 +36,16 @@ pub fn render(entries: &[HistoryEntry], paint: Paint) -> String {
     for entry in entries {
         let event = format!("{:<17}", entry.event.word());
         let event = match entry.event {
-            HistoryEvent::Live | HistoryEvent::Good | HistoryEvent::RolledBack | HistoryEvent::Recovered => {
-                paint.good(&event)
-            }
-            HistoryEvent::RollbackStarted | HistoryEvent::Refused | HistoryEvent::Held => paint.bad(&event),
+            HistoryEvent::Live
+            | HistoryEvent::Good
+            | HistoryEvent::RolledBack
+            | HistoryEvent::Recovered
+            | HistoryEvent::Repaired => paint.good(&event),
+            HistoryEvent::RollbackStarted
+            | HistoryEvent::Refused
+            | HistoryEvent::Held
+            | HistoryEvent::Unclean
+            | HistoryEvent::RepairFailed => paint.bad(&event),
             HistoryEvent::RolloutStarted | HistoryEvent::Restarted | HistoryEvent::Operator => event,
         };
         let release = entry.release.as_ref().map_or("-", |r| r.short());

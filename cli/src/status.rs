@@ -132,6 +132,12 @@ fn render_app(text: &mut String, app: &AppStatus, at: &str, paint: Paint) {
         );
         text.push_str(&paragraph(&key("secrets"), KEY_WIDTH, &said));
     }
+    for unclean in &app.unclean {
+        let said = format!("{}; to repair:", unclean.reason);
+        text.push_str(&paragraph(&key("unclean"), KEY_WIDTH, &said));
+        // Whole, to be pasted: not wrapped, not cut.
+        let _ = writeln!(text, "{:KEY_WIDTH$}{}", "", printable(&unclean.repair, usize::MAX));
+    }
     if let Some(hold) = &app.hold {
         line(text, "hold", &printable(hold, TEXT));
     }

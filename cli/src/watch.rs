@@ -106,7 +106,10 @@ fn outcome(entry: &HistoryEntry) -> Option<Exit> {
         | HistoryEvent::RollbackStarted
         | HistoryEvent::Restarted
         | HistoryEvent::Recovered
-        | HistoryEvent::Operator => None,
+        | HistoryEvent::Operator
+        | HistoryEvent::Unclean
+        | HistoryEvent::Repaired
+        | HistoryEvent::RepairFailed => None,
     }
 }
 

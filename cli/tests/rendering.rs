@@ -56,6 +56,18 @@ fn a_status_with_secrets_that_nobody_has_confirmed_for_long() {
     assert!(status::healthy(&status));
 }
 
+/// The command is to be pasted: on one line, however long.
+#[test]
+fn a_status_with_a_database_that_was_not_shut_down_cleanly() {
+    let mut one = app(&[service("db", "exited", 0, 1, None, 0)]);
+    let repair = format!("docker run --rm --volumes-from web-db-1 mongo@sha256:{} mongod '\x1b[2J'", id('a'));
+    let reason = "`db` was not shut down cleanly (`/data/db/mongod.lock` was not empty); it waits for the repair";
+    one["unclean"] = json!([{ "service": "db", "at": "2026-01-31T10:47:05.000Z", "reason": reason, "repair": repair }]);
+    let text = status::render(&status_of(&[one]), Paint::OFF);
+    let line = format!("\n             {}\n", repair.replace('\x1b', "\\u{1b}"));
+    assert!(text.contains(&line) && text.contains("  unclean    `db` was not shut down cleanly"), "{text}");
+}
+
 #[test]
 fn a_status_that_needs_a_person() {
     let mut one = app(&[

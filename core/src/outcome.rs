@@ -58,7 +58,10 @@ impl Outcome {
             | HistoryEvent::RollbackStarted
             | HistoryEvent::Restarted
             | HistoryEvent::Recovered
-            | HistoryEvent::Operator => Verdict::UnderWay,
+            | HistoryEvent::Operator
+            | HistoryEvent::Unclean
+            | HistoryEvent::Repaired
+            | HistoryEvent::RepairFailed => Verdict::UnderWay,
         }
     }
 }

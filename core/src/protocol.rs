@@ -198,6 +198,22 @@ pub struct AppStatus {
     /// Images that are being pulled for it now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pulls: Vec<PullStatus>,
+    /// Services whose data directory was not shut down cleanly, until they are started from a clean one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unclean: Vec<UncleanStatus>,
+}
+
+/// A data directory that was not shut down cleanly, in [`AppStatus`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UncleanStatus {
+    /// Whose.
+    pub service: String,
+    /// When it was seen (RFC 3339).
+    pub at: String,
+    /// How it was seen, and what is done about it.
+    pub reason: String,
+    /// The one command that repairs, for a shell.
+    pub repair: String,
 }
 
 /// An image that is being pulled, in [`AppStatus`].
@@ -372,6 +388,12 @@ pub enum HistoryEvent {
     Recovered,
     /// An operator's word: hold, resume, hands-off, retry, rollback.
     Operator,
+    /// The data directory of a service was not shut down cleanly; seen before its start.
+    Unclean,
+    /// Such a directory was repaired by the agent.
+    Repaired,
+    /// It could not be; a person is needed.
+    RepairFailed,
 }
 
 impl HistoryEvent {
@@ -388,6 +410,9 @@ impl HistoryEvent {
             Self::Restarted => "restarted",
             Self::Recovered => "recovered",
             Self::Operator => "operator",
+            Self::Unclean => "unclean",
+            Self::Repaired => "repaired",
+            Self::RepairFailed => "repair-failed",
         }
     }
 }

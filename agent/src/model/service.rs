@@ -88,7 +88,9 @@ macro_rules! shapes {
 
 shapes! {
     /// `x-landfall`.
-    LandfallKeys { run: Option<Text>, rollback: Option<Text>, secrets_env: Vec<Text>, health: Option<Text>, on_rotate: Option<Text>, }
+    LandfallKeys { run: Option<Text>, rollback: Option<Text>, secrets_env: Vec<Text>, health: Option<Text>, on_rotate: Option<Text>, unclean: Option<UncleanKeys>, }
+    /// `x-landfall.unclean`.
+    UncleanKeys { file: Option<Text>, then: Option<Text>, repair: Vec<Text>, within: Option<Text>, }
     /// An edge of `depends_on`.
     DependsOn { condition: Option<Text>, required: Option<bool>, restart: bool, }
     /// `healthcheck`.

@@ -35,6 +35,7 @@ fn service(one_shot: bool) -> ServiceSpec {
         memory: 0,
         secrets: None,
         on_rotate: crate::on_rotate::OnRotate::Restart,
+        unclean: None,
         delay: Duration::ZERO,
     }
 }

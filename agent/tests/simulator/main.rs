@@ -2,4 +2,5 @@
 
 mod shapes;
 mod stories;
+mod unclean;
 mod world;

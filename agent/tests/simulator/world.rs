@@ -1,6 +1,6 @@
 //! A made-up Engine with a made-up clock: what it does with a step is simulated, the decisions are the shipped code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use landfall_agent::converge::Step;
@@ -8,12 +8,14 @@ use landfall_agent::decide::{self, Candidate, Decision, Machine};
 use landfall_agent::observed::{Check, Container, Health, Millis, Observed, RunState};
 use landfall_agent::on_rotate::OnRotate;
 use landfall_agent::preparation;
+use landfall_agent::repairs::Verdict;
 use landfall_agent::runtime::Runtime;
 use landfall_agent::spec::{
     Condition, Dependency, Deployment, Order, RestartCondition, RestartPolicy, Run, ServiceSpec,
 };
 use landfall_agent::startups::Startups;
 use landfall_agent::state::{AppState, Attempt, Creation, Phase};
+use landfall_agent::unclean;
 use landfall_core::ids::{Digest, deployment_id, release_id_of_images};
 use landfall_core::protocol::HistoryEvent;
 
@@ -43,6 +45,11 @@ pub(crate) struct World {
     pub(crate) mutations: usize,
     pub(crate) removed_networks: Vec<String>,
     pub(crate) forgotten: bool,
+    /// Services whose lock file has something in it.
+    pub(crate) locked: BTreeSet<String>,
+    pub(crate) looks: usize,
+    /// A person repairs at this moment.
+    pub(crate) person_repairs: bool,
     pub(crate) startups: Startups,
     pub(crate) budget: Millis,
 }
@@ -76,6 +83,7 @@ pub(crate) fn service(spec: &str, after: &[(&str, Condition)]) -> ServiceSpec {
         memory: 64 << 20,
         secrets: None,
         on_rotate: OnRotate::Restart,
+        unclean: None,
         delay: Duration::ZERO,
     }
 }
@@ -127,6 +135,9 @@ impl World {
             mutations: 0,
             removed_networks: Vec::new(),
             forgotten: false,
+            locked: BTreeSet::new(),
+            looks: 0,
+            person_repairs: false,
             startups: Startups::default(),
             budget: 4000,
         }
@@ -175,6 +186,32 @@ impl World {
         self.state = state;
     }
 
+    /// The container of a repair, as Compose makes it: a second one of its name cannot be made.
+    fn create_repair(&mut self, service: &str, natures: &dyn Fn(&str, &str) -> Nature) {
+        let name = unclean::repair_container("web", service);
+        assert!(self.seen.named(&name).is_none(), "two repairs of `{service}`");
+        self.made += 1;
+        let id = format!("{:08}{:056}", self.made, 0);
+        let service = unclean::repair_service(service);
+        self.natures.insert(id.clone(), natures(&service, ""));
+        let container = Container {
+            id: id.clone(),
+            name,
+            project: "web".into(),
+            one_off: false,
+            service,
+            spec: None,
+            state: RunState::Created,
+            started_at: 0,
+            finished_at: 0,
+            check: None,
+            health: Health::Unknown,
+            ports: Vec::new(),
+            unnamed_volumes: BTreeMap::new(),
+        };
+        self.seen.containers.insert(id, container);
+    }
+
     /// Time goes on: containers become healthy, exit, complete.
     pub(crate) fn advance(&mut self, by: Millis) {
         self.now += by;
@@ -189,6 +226,9 @@ impl World {
                 Nature::Completes(after) if age >= after => {
                     container.state = RunState::Exited { code: 0, out_of_memory: false };
                     container.finished_at = self.now;
+                    if let Some(service) = container.service.strip_prefix("landfall-repair-") {
+                        self.locked.remove(service);
+                    }
                 }
                 Nature::Well(_) | Nature::NeverWell | Nature::Crashes(_) | Nature::Completes(_) => {}
             }
@@ -204,6 +244,7 @@ impl World {
                 let container = self.seen.containers.get_mut(id).unwrap();
                 assert!(container.runs(), "stopped what does not run: {}", container.name);
                 container.state = RunState::Exited { code: 143, out_of_memory: false };
+                self.locked.remove(&container.service);
                 container.finished_at = now;
                 container.health = Health::Unknown;
             }
@@ -219,6 +260,7 @@ impl World {
                 container.started_at = now;
                 container.health = Health::Unknown;
                 self.starts.push((container.service.clone(), now));
+                self.locked.insert(container.service.clone());
             }
             Step::Remove { id, .. } => {
                 assert!(!self.seen.containers[id].runs());
@@ -261,6 +303,17 @@ impl World {
                     self.removed_networks.push(name.clone());
                     self.state = decide::network_removed(&self.state, &name);
                 }
+                Decision::Examine(examination) => {
+                    self.looks += 1;
+                    let service = &self.seen.containers[&examination.id].service;
+                    let verdict = match (self.person_repairs, self.locked.contains(service)) {
+                        (true, _) => Verdict::Repairing,
+                        (false, true) => Verdict::Left,
+                        (false, false) => Verdict::Clean,
+                    };
+                    self.runtime.note_examined(&examination.id, verdict, self.now);
+                }
+                Decision::Repair(service) => self.create_repair(&service, natures),
                 Decision::Forget => {
                     self.forgotten = true;
                     return;

@@ -87,6 +87,12 @@ events! {
     SECRETS_SWITCHED = "7a1f5be2c09d4b6f93e8d4167a52bc30", "secrets-switched";
     /// A rotation made a service that sees its secrets live ill: it sees the versions before again.
     ROTATION_TAKEN_BACK = "b8d03e64f71c4a95a2671f9ec05d83e4", "rotation-taken-back";
+    /// The data directory of a service was not shut down cleanly; the entry has what is done, and the command that repairs.
+    UNCLEAN_SHUTDOWN = "e3a9d26c5f414b0e9d7c18b64f02a5d9", "unclean-shutdown";
+    /// A data directory that was not shut down cleanly was repaired.
+    REPAIRED = "0b7c4e91d35f4a6683f2e7ad109c5b48", "repaired";
+    /// The repair of a data directory failed, and its service waits for a person.
+    REPAIR_FAILED = "95f1c8a07e2d4d3ba46b0d8ce713f62a", "repair-failed";
     /// Somebody changed or removed the rules that keep containers from the machine's identity: they are in force again.
     GUARD_RESTORED = "c4f1713aea82cf9fa5ad05157f74da12", "guard-restored";
     /// The disk that volumes lie on is not there, or was not taken: Docker does not start.

@@ -62,6 +62,11 @@ impl Response {
 /// From now on SIGTERM and SIGINT end the process with code 0 once the requests it has begun are answered. Needed in
 /// a container: as PID 1 a process without a handler is deaf to SIGTERM.
 pub fn stop_on_sigterm() -> io::Result<()> {
+    stop_on_sigterm_with(|| {})
+}
+
+/// The same, with something to do last.
+pub fn stop_on_sigterm_with(last: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
     thread::spawn(move || {
         if signals.forever().next().is_some() {
@@ -69,6 +74,7 @@ pub fn stop_on_sigterm() -> io::Result<()> {
             while IN_FLIGHT.load(Ordering::SeqCst) > 0 && Instant::now() < end {
                 thread::sleep(Duration::from_millis(1));
             }
+            last();
             std::process::exit(0);
         }
     });

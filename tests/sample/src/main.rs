@@ -1,4 +1,4 @@
-//! `landfall-sample api|proxy FILE|store|migrate|misuse|probe URL`: picks the role, prints why it failed.
+//! `landfall-sample api|proxy FILE|store|repair HOW|migrate|misuse|probe URL`: picks the role, prints why it failed.
 
 use std::process::ExitCode;
 
@@ -10,13 +10,14 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["api"] => http::stop_on_sigterm().and_then(|()| api::run(&api::Settings::from_env())),
         ["proxy", file] => http::stop_on_sigterm().and_then(|()| proxy::run(file)),
-        ["store"] => http::stop_on_sigterm().and_then(|()| store::run("/data")),
+        ["store"] => store::run("/data"),
+        ["repair", how] => store::repair("/data", how),
         ["migrate"] => store::migrate(),
         ["misuse"] => http::stop_on_sigterm().and_then(|()| misuse::run()),
         ["fork"] => misuse::fork(),
         ["probe", url] => probe(url),
         _ => {
-            eprintln!("usage: landfall-sample api | proxy FILE | store | migrate | misuse | probe URL");
+            eprintln!("usage: landfall-sample api | proxy FILE | store | repair MS | migrate | misuse | probe URL");
             return ExitCode::from(2);
         }
     };

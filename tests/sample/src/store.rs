@@ -1,14 +1,24 @@
-//! The datastore of the sample, a file per key in a named volume, and the one-shot migration that writes its schema.
+//! The datastore of the sample, a file per key in a named volume, and the one-shot migration that writes its schema. As a database
+//! does, it leaves a lock file with its process id in it, unless it ends in order; and has a word that repairs.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::http::{self, Request, Response};
+
+/// Has the process id while a store runs, and nothing after an orderly end.
+const LOCK: &str = "store.lock";
+/// A line for each repair.
+const REPAIRS: &str = "store.repairs";
 
 /// Serves `GET` and `PUT /keys/NAME` and `/health` on port 8080 from the files in `directory`.
 pub fn run(directory: &str) -> io::Result<()> {
     let directory = PathBuf::from(directory);
     std::fs::create_dir_all(&directory)?;
+    let lock = directory.join(LOCK);
+    std::fs::write(&lock, std::process::id().to_string())?;
+    http::stop_on_sigterm_with(move || drop(std::fs::write(lock, "")))?;
     http::serve(8080, move |request| answer(&directory, request))
 }
 
@@ -29,6 +39,17 @@ fn answer(directory: &Path, request: &Request) -> Response {
         io::ErrorKind::NotFound => Response::new(404, format!("no key `{key}`\n")),
         _ => Response::new(500, format!("`{key}`: {error}\n")),
     })
+}
+
+/// What was not shut down cleanly is made good after so many milliseconds; `fail` fails in its place.
+pub fn repair(directory: &str, how: &str) -> io::Result<()> {
+    let directory = PathBuf::from(directory);
+    std::fs::OpenOptions::new().create(true).append(true).open(directory.join(REPAIRS))?.write_all(b"repaired\n")?;
+    let Ok(milliseconds) = how.parse() else {
+        return Err(io::Error::other(format!("the data cannot be repaired: `{how}`")));
+    };
+    std::thread::sleep(Duration::from_millis(milliseconds));
+    std::fs::write(directory.join(LOCK), "")
 }
 
 /// A key is old or new, never half: a store is killed in tests.

@@ -19,4 +19,5 @@ mod secrets;
 mod shapes;
 mod sources;
 mod supervision;
+mod unclean;
 mod upgrade;
