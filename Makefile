@@ -16,7 +16,7 @@ help:
 	@echo "make test-az          the az commands that are printed, parsed by Azure's own client (from PyPI)"
 	@echo "make test-units       the end-to-end tests with the daemons as the units that ship, on systemd 252 and 257"
 	@echo "make test-vm          the VM image's root file system booted in a container: cloud-init, power cuts, what is down at boot"
-	@echo "make image            the VM image: Debian 13 with all of it, as raw, qcow2 and VHD for Azure, in target/image"
+	@echo "make image            the VM image: Debian 13 with all of it, as raw, qcow2 and VHD for Azure, in target/image; EXTRAS=DIR adds cloudflared, Alloy"
 	@echo "make image-test       boots that image under qemu; minutes for a boot without KVM"
 	@echo "make bench            measure the shipped programs: numbers with their targets, left in bench.json"
 	@echo "make fuzz             fuzz the parsers of what strangers send, FUZZ_SECONDS (60) each"
@@ -98,8 +98,9 @@ test-units: docker build
 test-vm: docker build
 	tools/test-vm.sh
 
+# `make image EXTRAS=DIR` adds what is in DIR and in packaging/image/extras.
 image: toolchain
-	tools/build-image.sh
+	LANDFALL_EXTRAS=$(if $(EXTRAS),$(abspath $(EXTRAS))) tools/build-image.sh
 
 image-test: docker build
 	tools/test-image.sh

@@ -2,6 +2,7 @@
 # Lays the VM image on disks: target/image/landfall_VERSION.raw, .qcow2 and .vhd (fixed size, as Azure wants it), the list of its packages
 # and an SBOM. Debian 13 for machines with UEFI. The root grows with the disk at the first boot.
 #   LANDFALL_PROGRAMS  a directory with static programs; without it they are built
+#   LANDFALL_EXTRAS    a directory with programs of packaging/image/extras, to be in it too
 #   LANDFALL_IMAGE     where to build, in place of target/image
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -51,7 +52,7 @@ dd if="$out/loader.part" of="$name.raw" bs=1M seek=$first conv=notrunc,sparse st
 dd if="$out/root.part" of="$name.raw" bs=1M seek=$((first + loader)) conv=notrunc,sparse status=none
 step "for qemu" qemu-img convert -c -f raw -O qcow2 "$name.raw" "$name.qcow2"
 step "for Azure" qemu-img convert -f raw -O vpc -o subformat=fixed,force_size=on "$name.raw" "$name.vhd"
-cp "$root/usr/share/landfall/packages" "$name.packages"
+cat "$root"/usr/share/landfall/{packages,extras} >"$name.packages" 2>/dev/null || cp "$root/usr/share/landfall/packages" "$name.packages"
 step "what is in it" target/debsbom/bin/debsbom generate --root "$root" --sbom-type cdx --out "$name.sbom" 2>"$out/sbom.log" ||
     { tail -n 5 "$out/sbom.log" >&2; die "no SBOM was made" "read $out/sbom.log"; }
 rm -rf "$root" "$out"/*.part "$out/sbom.log"

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use landfall_core::ids::AppName;
 
 pub use self::publishing::{Promote, Publish, Wait};
+use crate::break_glass::BreakGlass;
 use crate::host::Host;
 use crate::init::Init;
 use crate::support_bundle::SupportBundle;
@@ -77,6 +78,9 @@ pub enum Verb {
     /// Prepare this VM, as root, before Docker and the daemons start, and look again each minute: the guard of its identity,
     /// memory for secrets, the limit of all containers, the key that secrets are sealed with. What is as it should be stays.
     Host(Host),
+    /// The system's own proxy on port 80, for a while, when the app's way in is broken: `on`, `off`, or how it stands. Exit code 10
+    /// while it is on.
+    BreakGlass(BreakGlass),
     /// Write a first landfall.yaml, and print what is to be done in Azure; it calls nothing there.
     Init(Init),
     /// The checklist before this VM takes traffic, run with sudo; exit code 10 when something failed.
@@ -230,12 +234,14 @@ fn release_prefix(text: &str) -> Result<String, String> {
     }
 }
 
-fn reason(text: &str) -> Result<String, String> {
+/// Why, which may not be left empty.
+pub(crate) fn reason(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() { Err("say why; it is shown in `status`".to_owned()) } else { Ok(text.to_owned()) }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// For how long: at least a second.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match landfall_core::config::parse_duration(text) {
         Ok(period) if period.as_secs() > 0 => Ok(period),
         Ok(_) => Err("expected at least 1s".to_owned()),
@@ -299,6 +305,15 @@ mod tests {
             ("host", Ok("with_key: Auto")),
             ("host --with-key tpm2", Ok("with_key: Tpm2")),
             ("host --with-key null", Err("invalid value")),
+            ("break-glass", Ok("verb: None")),
+            ("break-glass on --why x", Ok("period: 3600s, to: 127.0.0.1:8080")),
+            ("break-glass on --why x --for 24h --to [::1]:9000", Ok("period: 86400s, to: [::1]:9000")),
+            ("break-glass on", Err("--why")),
+            ("break-glass on --why=", Err("say why")),
+            ("break-glass on --why x --for 25h", Err("at most 24h")),
+            ("break-glass on --why x --to localhost", Err("127.0.0.1:8080")),
+            ("break-glass off", Err("--why")),
+            ("break-glass off --why done", Ok("Off(Off { why: \"done\"")),
             ("init", Ok("app: None")),
             ("init --app web", Err("--channel")),
             ("init --app web --channel ghcr.io/a/b:c --vault https://a --vault https://b", Ok("vaults: [")),

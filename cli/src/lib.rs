@@ -1,5 +1,5 @@
 //! landfall: what the operator and CI type. It asks the agent on its socket and publishes to a registry; it never acts
-//! on the VM by itself (but `host`, `init` and `verify`), and only `verify` and `support-bundle` look at Docker.
+//! on the VM by itself (but `host`, `init`, `verify` and `break-glass`), and only `verify` and `support-bundle` look at Docker.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -8,7 +8,8 @@
 //! | [`terminal`] | colour, widths, ages and sizes as people read them |
 //! | [`agent`] | the client of the agent's socket |
 //! | [`status`], [`watch`], [`history`], [`plan`], [`logs`], [`secrets`], [`orders`], [`check`] | one command group each; rendering is pure |
-//! | [`host`] | what root prepares on a VM: the one command that acts on it |
+//! | [`host`] | what root prepares on a VM |
+//! | [`break_glass`] | the system's own proxy, for a while, when the app's way in is broken |
 //! | [`init`] | a first landfall.yaml, and what to do in Azure; user-data of a machine to come |
 //! | [`verify`] | the checklist before a VM takes traffic |
 //! | [`support_bundle`] | what somebody needs who helps from afar, without values |
@@ -32,6 +33,7 @@
 
 pub mod agent;
 pub mod arguments;
+pub mod break_glass;
 pub mod bundle;
 pub mod check;
 pub mod compose;
@@ -102,6 +104,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failed> {
         Verb::Retry(arguments) => orders::retry(&agent, &arguments).await,
         Verb::Poll(arguments) => orders::poll(&agent, &arguments).await,
         Verb::Host(arguments) => host::run(&layout, &arguments).await,
+        Verb::BreakGlass(arguments) => break_glass::run(&layout, &arguments).await,
         Verb::Init(arguments) => init::run(&layout, &arguments),
         Verb::SupportBundle(arguments) => support_bundle::run(&layout, &agent, &arguments).await,
         Verb::Verify(arguments) => verify::run(&layout, &agent, &arguments).await,

@@ -9,6 +9,7 @@ use landfall_core::protocol::{AppStatus, Command, PullStatus, ServiceStatus, Sta
 
 use crate::agent::{Agent, json_lines, only};
 use crate::arguments;
+use crate::break_glass;
 use crate::failure::{Exit, Failed};
 use crate::host::disk;
 use crate::terminal::{self, Paint, WIDTH, age, column, cut, paragraph, size, wrap};
@@ -30,19 +31,25 @@ const BAR: usize = 12;
 
 /// Asks and prints. Exit code 10 where something is not healthy.
 pub async fn run(layout: &Layout, agent: &Agent, arguments: &arguments::Status) -> Result<Exit, Failed> {
-    // The agent may not look at disks; it only sees that Docker does not answer.
-    let trouble = disk::trouble(layout);
-    if let (Some(trouble), false) = (&trouble, arguments.json) {
-        terminal::out(&problem(&printable(trouble, TROUBLE), Paint::for_stdout()));
+    // The agent may not look at disks and knows nothing of break-glass; and it may be what is broken.
+    let trouble = disk::trouble(layout).map(|trouble| printable(&trouble, TROUBLE));
+    let ours: Vec<String> = trouble.into_iter().chain(break_glass::problem(layout)).collect();
+    let asked = agent.ask(Command::Status {}).await;
+    if asked.is_err() {
+        ours.iter().for_each(|text| eprint!("{}", problem(&printable(text, TROUBLE), Paint::for_stderr())));
     }
-    let data = agent.ask(Command::Status {}).await?;
-    let status: Status = only(data.clone())?;
+    let mut data = asked?;
+    let mut status: Status = only(data.clone())?;
+    for told in data.iter_mut().filter_map(|line| line.get_mut("problems")?.as_array_mut()) {
+        told.splice(0..0, ours.iter().cloned().map(Into::into));
+    }
+    status.problems.splice(0..0, ours);
     if arguments.json {
         terminal::out(&json_lines(&data));
     } else {
         terminal::out(&render(&status, Paint::for_stdout()));
     }
-    Ok(if healthy(&status) && trouble.is_none() { Exit::Done } else { Exit::Different })
+    Ok(if healthy(&status) { Exit::Done } else { Exit::Different })
 }
 
 fn problem(text: &str, paint: Paint) -> String {

@@ -23,10 +23,11 @@ use landfall_core::layout::Layout;
 use landfall_core::protocol::{Command, SecretStatus, Status};
 
 use crate::agent::{Agent, only, typed};
+use crate::break_glass;
 use crate::docker::Engine;
 use crate::failure::{Exit, Failed};
 use crate::terminal::{self, Paint};
-use finding::{Finding, Grade};
+use finding::{Finding, Grade, Subject};
 use machine::Machine;
 
 /// The agent answers at once, or is ill.
@@ -105,7 +106,19 @@ pub async fn all(layout: &Layout, agent: &Agent, probing: Probing) -> Vec<Findin
     found.extend(space::check(&machine, docker, reserve));
     found.push(host::clock(&machine).await);
     found.push(host::docker_group(&machine));
+    found.push(judge_glass(break_glass::problem(layout)));
     found
+}
+
+/// Whether visitors meet the app alone.
+fn judge_glass(problem: Option<String>) -> Finding {
+    let subject = Subject::new("break-glass", "break-glass is off");
+    match problem {
+        None => subject.pass("off"),
+        Some(problem) => {
+            subject.warn(problem, "`landfall break-glass off --why \"…\"` when the app's own way in works")
+        }
+    }
 }
 
 /// What all apps need of vaults, by the agent's word.

@@ -27,7 +27,10 @@ const DIFFERENT: [(&str, &[&str]); 6] = [
             "apps.web.profiles",
             "apps.web.vars.DATABASE_SECRET",
             "apps.web.vars.PUBLIC_HOST",
+            "units",
             "vaults.default.url",
+            // The place that Alloy sends to.
+            "write_files",
         ],
     ),
     ("dev", &["apps.web.channel", "apps.web.vars.LOG_LEVEL", "apps.web.vars.PUBLIC_HOST"]),

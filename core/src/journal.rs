@@ -39,9 +39,22 @@ pub fn init(program: &str) -> Sink {
     sink
 }
 
+/// As [`init()`], for a command that people type and that must leave a trace: always to the journal. Whether there is one.
+pub fn init_audit(program: &str) -> bool {
+    let Some(journal) = native_layer(program) else { return false };
+    // A log that is set up already stays.
+    let _ =
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(LevelFilter::INFO).with(journal));
+    true
+}
+
 fn journal_layer(program: &str) -> Option<tracing_journald::Layer> {
     // Only where systemd has connected stderr to the journal: a person who runs a daemon by hand wants to read it.
     std::env::var_os("JOURNAL_STREAM")?;
+    native_layer(program)
+}
+
+fn native_layer(program: &str) -> Option<tracing_journald::Layer> {
     let layer = tracing_journald::layer().ok()?;
     // Fields keep their names (`LANDFALL_APP`), and `info` is the journal's own informational.
     Some(

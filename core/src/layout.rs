@@ -193,6 +193,16 @@ impl Layout {
         self.at("run/landfall/secrets-socket/credentials.sock")
     }
 
+    /// What `landfall break-glass` opened, by whom and until when. In memory: a reboot ends it.
+    pub fn break_glass(&self) -> PathBuf {
+        self.at("run/landfall/break-glass.json")
+    }
+
+    /// The same for `landfall-break-glass.service`: variables of its configuration.
+    pub fn break_glass_environment(&self) -> PathBuf {
+        self.at("run/landfall/break-glass.env")
+    }
+
     /// Who gives files of secrets to other users (`landfall-secrets-owner.socket`).
     pub fn owner_socket(&self) -> PathBuf {
         self.at("run/landfall/secrets-socket/owner.sock")

@@ -69,6 +69,11 @@ impl Machine {
             std::fs::create_dir_all(path.parent().context("a file without a directory")?)?;
             std::fs::write(&path, text)?;
         }
+        self.lay_tree(&root)
+    }
+
+    /// Copies what is below `root` onto it, links as links, with its modes.
+    pub fn lay_tree(&self, root: &Path) -> Result<()> {
         done(docker(&["cp", "-q"]).arg(root.join(".")).arg(format!("{}:/", self.name)))
     }
 

@@ -1,6 +1,8 @@
 //! From a blank VM to a served stack with nobody near, and again after what happens to machines: a power cut, a registry or a vault that
 //! is down, a full disk, a dockerd that does not come up. `make test-vm` makes what is booted.
 
+#[path = "whole_vm/beside.rs"]
+mod beside;
 #[path = "whole_vm/data_disk.rs"]
 mod data_disk;
 

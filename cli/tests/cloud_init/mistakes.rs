@@ -50,6 +50,12 @@ fn mistakes_in_the_values_are_told_where_they_are() {
         ("LOG_LEVEL: info", "KEY: \"a\\nb\"", &["one line"]),
         ("{ lun: 0 }", "{ lun: 64 }", &["`64` is not a valid LUN"]),
         ("{ lun: 0 }", "{ path: /dev/../etc }", &["is not a valid disk"]),
+        ("cloudflared.service: {", "cloudflared: {", &["`cloudflared` is not a valid unit", "its whole name"]),
+        ("TUNNEL_TOKEN: tunnel-token", "TUNNEL_TOKEN: tunnel_token", &["`tunnel_token`", "letters, digits and `-`"]),
+        ("TUNNEL_TOKEN: tunnel-token", ".X: tunnel-token", &["`.X` is not a valid credential"]),
+        ("logs: https://", "logs: http://", &["is not a valid address to push to", "`https://`"]),
+        ("logs: https://", "logs: https://acme:hunter2@", &["is not a valid address to push to", "from the vault"]),
+        ("user: acme", "user: \"acme\\nX=y\"", &["is not a valid user"]),
         ("roles:", "roles: {}\nrolls:", &["unknown key `rolls`; did you mean `roles`?"]),
     ];
     let directory = tempfile::tempdir().unwrap();

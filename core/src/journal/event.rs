@@ -97,6 +97,10 @@ events! {
     GUARD_RESTORED = "c4f1713aea82cf9fa5ad05157f74da12", "guard-restored";
     /// The disk that volumes lie on is not there, or was not taken: Docker does not start.
     DATA_DISK_NOT_MOUNTED = "9e27b0c4d51f4a38b6c07d2e8f41a953", "data-disk-not-mounted";
+    /// A person opened the system's own proxy beside the app's, or gave it more time.
+    BREAK_GLASS_ON = "0d126c78d60843b8a8adf9be972f9315", "break-glass-on";
+    /// It is closed: by a person, at its time, or because it did not start; the entry says which.
+    BREAK_GLASS_OFF = "4099d1d6cff24234b9a6dded3d53990d", "break-glass-off";
 }
 
 /// The name of an event, for readers without a catalog.

@@ -12,6 +12,7 @@ pub enum How {
 use How::{Elsewhere, Machine};
 
 const PACKAGE: &str = "tests/tests/package.rs";
+const BESIDE: &str = "tests/tests/whole_vm/beside.rs";
 const DEB: &str = "tests/tests/deb.rs";
 const DATA_DISK: &str = "tests/tests/whole_vm/data_disk.rs";
 
@@ -20,6 +21,8 @@ pub const COMMANDS: &[(&str, How)] = &[
     ("$EDITOR /etc/landfall/landfall.yaml", Machine),
     ("apt install", Elsewhere(PACKAGE, "\"install\", \"-y\"")),
     ("apt install ./landfall_0.1.0_amd64.deb", Elsewhere(PACKAGE, "\"install\", \"-y\"")),
+    // Of Debian, as the image has it.
+    ("apt install caddy", Elsewhere("packaging/image/packages", "caddy\n")),
     ("apt install nftables", Machine),
     ("apt purge landfall", Elsewhere(PACKAGE, "[\"purge\", \"-y\", \"landfall\"]")),
     ("apt remove landfall", Elsewhere(PACKAGE, "[\"remove\", \"-y\", \"landfall\"]")),
@@ -42,8 +45,15 @@ pub const COMMANDS: &[(&str, How)] = &[
     ("docker unpause", Machine),
     ("docker volume ls", Machine),
     ("du -xsh /var/lib/docker/volumes/*", Machine),
+    ("journalctl -t landfall-break-glass", Elsewhere(BESIDE, "[\"journalctl\", \"-t\", \"landfall-break-glass\"")),
+    ("journalctl -u alloy -n 50", Elsewhere(BESIDE, "\"journalctl\", \"-b\", \"-u\", unit")),
+    ("journalctl -u cloudflared -n 50", Elsewhere(BESIDE, "\"journalctl\", \"-b\", \"-u\", unit")),
     ("journalctl -u landfall-agent -n 50", Machine),
     ("journalctl -u landfall-data-disk -n 50", Elsewhere(DATA_DISK, "journalctl -u landfall-data-disk -n 50")),
+    (
+        "journalctl -u landfall-break-glass.service -n 20",
+        Elsewhere(BESIDE, "journalctl -u landfall-break-glass.service -n 20"),
+    ),
     ("journalctl -u landfall-image-watcher -n 50", Machine),
     ("journalctl -u landfall-secrets-fetcher", Machine),
     ("journalctl -u landfall-secrets-fetcher -n 50", Machine),
@@ -54,6 +64,7 @@ pub const COMMANDS: &[(&str, How)] = &[
     ("journalctl LANDFALL_APP=APP --since -1h", Machine),
     ("journalctl MESSAGE_ID=148bbb310f3149cf96da33efbf90365e", Machine),
     ("journalctl MESSAGE_ID=811593ed45d7478bbcd4d8f1b1b16d57", Machine),
+    ("landfall break-glass", Elsewhere(BESIDE, "[\"landfall\", \"break-glass\"]")),
     ("landfall check", Machine),
     ("landfall diff", Machine),
     ("landfall hands-off --for 1h --why \"…\"", Machine),
@@ -95,6 +106,8 @@ pub const COMMANDS: &[(&str, How)] = &[
     ),
     ("nft flush ruleset", Machine),
     ("rm -r /var/lib/landfall/secrets/cache", Machine),
+    ("sudo landfall break-glass off --why \"…\"", Elsewhere(BESIDE, "off --why 'it works again'")),
+    ("sudo landfall break-glass on --why \"…\"", Elsewhere(BESIDE, "on --why longer --for 2h")),
     (
         "sudo landfall init --app web --channel ghcr.io/acme/deploy:prod --vault https://kv-acme.vault.azure.net --vm vm-1 --resource-group rg-acme",
         Machine,
@@ -105,6 +118,7 @@ pub const COMMANDS: &[(&str, How)] = &[
     ("sudo landfall support-bundle", Machine),
     ("sudo landfall verify", Machine),
     ("sudo nft list table inet landfall_guard", Machine),
+    ("systemctl disable --now caddy", Elsewhere(BESIDE, "(\"caddy.service\", \"disabled\")")),
     ("systemctl edit cloudflared", Machine),
     ("systemctl mask --now landfall-agent", Machine),
     ("systemctl reload nftables", Machine),
@@ -114,10 +128,12 @@ pub const COMMANDS: &[(&str, How)] = &[
     ("systemctl start docker", Elsewhere(DATA_DISK, "systemctl start docker")),
     ("systemctl start landfall-agent", Machine),
     ("systemctl status 'landfall-*'", Machine),
+    ("systemctl status cloudflared.path", Elsewhere(BESIDE, "[\"path\", \"service\"]")),
     ("systemctl status docker", Machine),
     ("systemctl status landfall-agent", Machine),
     ("systemctl status landfall-image-watcher", Machine),
     ("systemctl stop docker.socket docker", Elsewhere(DATA_DISK, "systemctl stop docker.socket docker")),
+    ("systemctl stop cloudflared", Elsewhere("tests/tests/operations/story.rs", "systemctl stop cloudflared")),
     ("systemctl unmask landfall-agent", Machine),
     ("systemd-analyze security", Machine),
 ];
@@ -128,6 +144,7 @@ pub const SECTIONS: &[&str] = &[
     "## When the registry is down",
     "## When the vault is down",
     "## When the agent is broken: start the stack by hand",
+    "## Break-glass",
     "## When the VM is replaced",
     "## When Docker Compose was upgraded",
     "## When the Docker Engine is down",

@@ -17,6 +17,9 @@ pub struct Landfall {
     /// By host.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub registries: BTreeMap<String, Registry>,
+    /// Secrets of units beside the stack: by unit and id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub units: BTreeMap<String, BTreeMap<String, String>>,
     /// By name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub apps: BTreeMap<String, App>,

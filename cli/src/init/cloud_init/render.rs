@@ -54,12 +54,14 @@ pub fn landfall_yaml(name: &str, landfall: &Landfall) -> Result<String, Error> {
 
 /// The whole of it, with that landfall.yaml.
 pub fn user_data(role: &Role, landfall_yaml: &str) -> Result<String, Error> {
-    let file = File {
-        path: "/etc/landfall/landfall.yaml",
+    let file = |path: &'static str, content: &str| File {
+        path,
         owner: "root:root",
         permissions: "0644",
-        content: LitString(landfall_yaml.to_owned()),
+        content: LitString(content.to_owned()),
     };
+    let mut files = vec![file("/etc/landfall/landfall.yaml", landfall_yaml)];
+    files.extend(role.alloy.iter().map(|variables| file("/etc/landfall/alloy.env", variables)));
     let admin = |(name, keys): (&String, &Vec<String>)| User {
         name: name.clone(),
         lock_passwd: true,
@@ -77,7 +79,7 @@ pub fn user_data(role: &Role, landfall_yaml: &str) -> Result<String, Error> {
         ssh_authorized_keys: Vec::new(),
     };
     let rest = Rest { users: std::iter::once(root).chain(role.admins.iter().map(admin)).collect() };
-    Ok(format!("{COMMON}{}\n{}", yaml(&[file])?, yaml(&rest)?))
+    Ok(format!("{COMMON}{}\n{}", yaml(&files)?, yaml(&rest)?))
 }
 
 fn yaml<T: Serialize>(value: &T) -> Result<String, Error> {

@@ -51,6 +51,18 @@ struct WrittenRole {
     database: Option<Database>,
     previews: Option<WrittenPreviews>,
     data_disk: Option<DataDisk>,
+    #[serde(default)]
+    units: BTreeMap<UnitName, BTreeMap<CredentialId, UnitSecret>>,
+    alloy: Option<Alloy>,
+}
+
+/// Where Alloy sends journal and metrics.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Alloy {
+    metrics: PushUrl,
+    logs: PushUrl,
+    user: RemoteUser,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -74,6 +86,8 @@ enum Database {
 pub struct Role {
     /// Who logs in, with the lines of their public keys.
     pub admins: BTreeMap<String, Vec<String>>,
+    /// The variables of Alloy's unit, if it is to send anything.
+    pub alloy: Option<String>,
     /// What landfall.yaml says.
     pub landfall: Landfall,
 }
@@ -109,6 +123,7 @@ impl Values {
             .map(|(host, registry)| (host.0, Registry { username: registry.username.0, secret: registry.secret.0 }));
         Ok(Role {
             admins: admins.collect(),
+            alloy: written.alloy.as_ref().map(Alloy::environment),
             landfall: written.landfall(name, &self.app, self.vars, registries.collect())?,
         })
     }
@@ -156,7 +171,11 @@ impl WrittenRole {
         };
         let mut app_settings = App { channel, profiles, vars, ..App::default() };
         let host = self.data_disk.map(|data_disk| Host { data_disk });
-        let mut landfall = Landfall { host, vaults: vault.into_iter().collect(), registries, ..Landfall::default() };
+        let units = self.units.into_iter().map(|(unit, credentials)| {
+            (unit.0, credentials.into_iter().map(|(id, secret)| (id.0, secret.0)).collect())
+        });
+        let mut landfall =
+            Landfall { host, vaults: vault.into_iter().collect(), registries, units: units.collect(), ..Landfall::default() };
         if let Some(previews) = previews {
             app_settings.ports = previews.ports.map(|ports| ports.0);
             app_settings.caps = previews.memory.map(|memory| Caps { memory: memory.0 });
@@ -166,6 +185,13 @@ impl WrittenRole {
             landfall.apps.insert(app.to_string(), app_settings);
         }
         Ok(landfall)
+    }
+}
+
+impl Alloy {
+    /// As systemd reads it; nothing that would have to be quoted is let in.
+    fn environment(&self) -> String {
+        format!("METRICS_URL={}\nLOGS_URL={}\nREMOTE_USER={}\n", self.metrics.0, self.logs.0, self.user.0)
     }
 }
 
@@ -227,6 +253,11 @@ judged! {
     Ports = |t| settings(&json!({ "previews": { "web": { "ports": t } } }));
     Memory = |t| settings(&json!({ "previews": { "web": { "caps": { "memory": t } } } }));
     TimeToLive = |t| settings(&json!({ "previews": { "web": { "ttl": t } } }));
+    UnitName = |t| settings(&json!({ "units": { t: {} } }));
+    CredentialId = |t| settings(&json!({ "units": { "x.service": { t: "x" } } }));
+    UnitSecret = |t| settings(&json!({ "units": { "x.service": { "X": t } } }));
+    PushUrl = |t| rule(is_push_url(t), "address to push to", t, "expected `https://` and a host, without a user; its password comes from the vault");
+    RemoteUser = |t| rule(is_remote_user(t), "user", t, "use letters, digits, `_`, `.`, `-` and `@`");
     RoleName = |t| rule(is_role(t), "role", t, "use lower-case letters, digits and `-`");
     AdminName = |t| rule(is_admin(t), "name of an admin", t, "use lower-case letters, digits, `_` and `-`; `root` does not log in");
     PlainText = plain_text;
@@ -246,6 +277,18 @@ fn is_role(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.len() <= 40
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// Without what systemd or a shell would read as something else.
+fn is_push_url(text: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_alphanumeric() || b"/:.-_~%?&=+[]".contains(&b);
+    text.strip_prefix("https://").is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        && text.bytes().all(letter)
+}
+
+fn is_remote_user(text: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_alphanumeric() || b"_.-@".contains(&b);
+    !text.is_empty() && text.len() <= 80 && text.bytes().all(letter)
 }
 
 /// What `useradd` takes.
