@@ -13,7 +13,7 @@ help:
 	@echo "make test-deb         the package: built twice alike, lintian; installed, upgraded, removed, purged on machines"
 	@echo "make test             unit, golden and end-to-end tests on the real Docker Engine and registry"
 	@echo "make test-compose-v5  the end-to-end tests with Docker Compose 5, built from source"
-	@echo "make test-az          the az commands that are printed, parsed by Azure's own client (from PyPI)"
+	@echo "make test-az          the az commands that we give people, parsed by Azure's own client (from PyPI)"
 	@echo "make test-units       the end-to-end tests with the daemons as the units that ship, on systemd 252 and 257"
 	@echo "make test-vm          the VM image's root file system booted in a container: cloud-init, power cuts, what is down at boot"
 	@echo "make image            the VM image: Debian 13 with all of it, as raw, qcow2 and VHD for Azure, in target/image; EXTRAS=DIR adds cloudflared, Alloy"
@@ -86,6 +86,7 @@ test-compose-v5: docker build
 
 test-az: build
 	@tools/install-python.sh azure-cli azure.cli.core "as much of azure-cli as parses commands"
+	@tools/install-python.sh hcl2 hcl2 "a parser of Packer's files"
 	cargo test --profile quick --workspace --test az
 
 # A machine after the other: their tests count in seconds what they wait for.

@@ -22,7 +22,7 @@ name=$out/landfall_$version
 rm -rf "$out" && mkdir -p "$out"
 deb=$(tools/build-deb.sh | tail -n 1)
 root=$out/root
-tools/image-root.sh "$root" "$deb" packaging/image/packages.disk
+tools/image-root.sh "$root" "$deb" packages.disk
 
 uuid=$(cat /proc/sys/kernel/random/uuid)
 # The kernel's own scripts write this file anew on the machine, for kernels to come.

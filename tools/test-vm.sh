@@ -17,7 +17,7 @@ deb=$(echo "$packed"/deb/landfall_*.deb)
 
 # Made once for each state of what it is made of, our package included.
 image=landfall-machine
-version=$({ cat tools/image-{root,extras}.sh packaging/image/packages "$deb"; tar --sort=name --mtime=@0 -C packaging/image -c root; } | sha256sum | cut -c 1-16)
+version=$({ cat tools/image-{root,extras}.sh packaging/image/{install.sh,packages} "$deb"; tar --sort=name --mtime=@0 -C packaging/image -c root; } | sha256sum | cut -c 1-16)
 if [ "$(docker image inspect --format '{{index .Config.Labels "io.landfall.vm"}}' "$image" 2>/dev/null)" != "$version" ]; then
     tools/image-root.sh "$packed/root" "$deb"
     # The root must be shared, as on a machine, or no credential and no mount reaches a unit.

@@ -14,6 +14,7 @@
 //! | [`directory_watch`] | its other end: the kernel tells when something was published |
 //! | [`command`] | the one door to child processes: deadline, group kill, bounded output |
 //! | [`backoff`], [`retry_after`] | exponential back-off and jitter as values; what the other side asks for |
+//! | [`clock_doubt`] | what is said where a certificate is refused for its time |
 //! | [`config`] | what is written in landfall.yaml, and [`config::Settings`], what it means |
 //! | [`credential`] | who we are to a registry, from a file |
 //! | [`daemon`] | what a daemon owes systemd: READY, STATUS, WATCHDOG, STOPPING, signals, exit codes |
@@ -22,6 +23,7 @@
 #![deny(clippy::disallowed_methods)]
 
 pub mod backoff;
+pub mod clock_doubt;
 pub mod command;
 pub mod config;
 pub mod contract;

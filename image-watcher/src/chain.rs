@@ -2,6 +2,9 @@
 
 use std::error::Error;
 
+/// Behind it rustls says which second it is: the same reason is to read the same.
+const MOMENT: &str = ": verification time";
+
 /// `what happened: why: why that`.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -10,5 +13,6 @@ pub fn chain(error: &dyn Error) -> String {
         text = format!("{text}: {source}");
         next = source.source();
     }
+    text.truncate(text.find(MOMENT).unwrap_or(text.len()));
     text
 }

@@ -6,6 +6,7 @@ use azure_core::error::{Error, ErrorKind};
 use azure_core::http::RawResponse;
 use azure_core::http::headers::RETRY_AFTER;
 use jiff::Timestamp;
+use landfall_core::clock_doubt::{SEE_THE_CLOCK, doubts_the_clock};
 use landfall_core::config::Identity;
 use landfall_core::ids::printable;
 use landfall_core::retry_after::retry_after;
@@ -194,7 +195,9 @@ fn vault_error(status: u16, response: Option<&RawResponse>, asked: &Asked<'_>, n
 /// No answer, or one that Microsoft's client does not trust.
 fn unanswered(error: &Error, asked: &Asked<'_>) -> FetchError {
     let causes = causes(error);
-    let next = if causes.contains("certificate") || causes.contains("CertificateRequired") {
+    let next = if doubts_the_clock(&causes) {
+        &format!("next: {SEE_THE_CLOCK}")
+    } else if causes.contains("certificate") || causes.contains("CertificateRequired") {
         "next: see who answers there; `SSL_CERT_FILE` names a private authority"
     } else if causes.contains("challenge") {
         "next: see that `url` of the vault in landfall.yaml is a Key Vault; no token was shown to it"

@@ -19,6 +19,11 @@ use crate::{prober, programs};
 
 /// The app, which is the Compose project.
 pub const APP: &str = "web";
+/// The person who may log in, and may become root.
+pub const ADMIN: &str = "ops";
+/// A public key whose other half nobody has.
+pub const NOBODYS_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleE ops@acme.example";
 /// Where the app answers on the machine.
 pub const PORT: u16 = 8080;
 
@@ -170,11 +175,12 @@ pub fn channel(world: &World) -> String {
     format!("{}/deploy/{APP}:staging", world.registry.address())
 }
 
-/// The user-data that `landfall init --cloud-init` makes for a machine in that world; `directory` is for the values.
-pub fn user_data(world: &World, directory: &Path) -> Result<String> {
+/// The user-data that `landfall init --cloud-init` makes for a machine in that world; `directory` is for the values, `key` is whose
+/// owner may log in as [`ADMIN`].
+pub fn user_data(world: &World, directory: &Path, key: &str) -> Result<String> {
     let values = json!({
         "app": APP,
-        "admins": { "ops": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleE ops@acme.example"] },
+        "admins": { ADMIN: [key] },
         "roles": { "staging": {
             "channel": channel(world),
             "vault": "https://kv.vault.azure.net",
@@ -196,14 +202,5 @@ pub fn drop_in(world: &World, cache: &str) -> serde_json::Value {
         "vaults": { "default": { "refresh": "1s", "cache": cache } },
         "registries": { world.registry.address(): { "plain_http": true } },
         "apps": { APP: { "poll": "1s" } },
-    })
-}
-
-/// What a seed says of a machine in that world; `cache` is the vault's.
-pub fn settings(world: &World, cache: &str) -> serde_json::Value {
-    json!({
-        "vaults": { "default": { "url": "https://kv.vault.azure.net", "refresh": "1s", "cache": cache } },
-        "registries": { world.registry.address(): { "plain_http": true } },
-        "apps": { APP: { "channel": channel(world), "poll": "1s", "vars": { "PORT": PORT.to_string() } } },
     })
 }

@@ -1,7 +1,8 @@
-//! The `az` commands that we give to people are commands of Azure's own client: those that `landfall init` prints, as a shell reads them, and
-//! those of the fetcher's messages. Microsoft's azure-cli parses them with its own tables (`tests/python/parse_az.py`), and runs none. It
+//! The `az` commands that we give to people are commands of Azure's own client: those that `landfall init` prints and those of docs/azure.md, as
+//! a shell reads them, and those of the fetcher's messages; beside them the template of Packer. Microsoft's azure-cli parses them with its own tables (`tests/python/parse_az.py`), and runs none. It
 //! is no part of `make test`: `make test-az` installs that client first.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,6 +14,8 @@ use landfall_tests::programs;
 use serde_json::Value;
 
 const EXPLAIN: &str = "secrets-fetcher/src/explain.rs";
+const WALK: &str = "docs/azure.md";
+const TEMPLATE: &str = "azure.pkr.hcl";
 /// Writes down how it was called, a file for each call, and prints what a shell can take for a value.
 const STAND_IN: &str = "#!/bin/sh\nprintf '%s\\0' \"$@\" >\"$CALLS/$(ls \"$CALLS\" | wc -l)\"\necho value\n";
 
@@ -62,6 +65,61 @@ fn each_az_command_of_a_message_is_one() -> Result<()> {
     parsed(&calls).map(drop)
 }
 
+/// Each variable is set above where it is read, else the shell ends here.
+#[test]
+fn each_az_command_of_the_walk_through_is_one() -> Result<()> {
+    let text = fs::read_to_string(repository(WALK))?;
+    let lines = statements(&text)?;
+    let calls = called(&format!("SUBSCRIPTION=acme\n{}", lines.join("\n")))?;
+    let written: usize =
+        text.lines().filter(|line| line.starts_with("    ")).map(|line| line.matches("az ").count()).sum();
+    ensure!(calls.len() >= 40 && calls.len() == written, "{} calls of {written} written: {calls:#?}", calls.len());
+    parsed(&calls).map(drop)
+}
+
+/// Packer itself cannot be had here: what its file is made of is checked, not what Azure's plugin says of it.
+#[test]
+fn the_template_of_packer_is_hcl_with_the_lists_of_the_image() -> Result<()> {
+    let python = repository("target/hcl2/bin/python");
+    ensure!(python.is_file(), "`{}` is not there; next: `make test-az`", python.display());
+    let image = repository("packaging/image");
+    let mut command = Command::new(python);
+    let read = command.arg(repository("tests/python/read_hcl.py")).arg(image.join(TEMPLATE)).output()?;
+    ensure!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    let template: Value = serde_json::from_slice(&read.stdout)?;
+
+    let steps = template["build"][0]["provisioner"].to_string();
+    let install = steps.split("install.sh ").nth(1).and_then(|rest| rest.split(['"', '\\']).next()).unwrap_or_default();
+    let lists: BTreeSet<String> = install.split(' ').skip(1).map(str::to_owned).collect();
+    let mut there = BTreeSet::new();
+    for entry in fs::read_dir(&image)? {
+        there.insert(entry?.file_name().to_string_lossy().into_owned());
+    }
+    there.retain(|name| name.starts_with("packages"));
+    ensure!(lists == there && there.len() >= 2, "the template installs {lists:?} of {there:?}");
+
+    let variables: BTreeSet<String> = template["variable"]
+        .as_array()
+        .context("no variables")?
+        .iter()
+        .filter_map(|one| Some(one.as_object()?.keys().next()?.trim_matches('"').to_owned()))
+        .collect();
+    let text = fs::read_to_string(image.join(TEMPLATE))?;
+    ensure!(words_behind(&text, "var.") == variables, "declared are {variables:?}");
+    let typed = fs::read_to_string(repository(WALK))?;
+    ensure!(words_behind(&typed, "-var ") == variables, "{WALK} sets others than {variables:?}");
+    Ok(())
+}
+
+/// Each name that follows that sign.
+fn words_behind(text: &str, sign: &str) -> BTreeSet<String> {
+    text.split(sign)
+        .skip(1)
+        .filter_map(|rest| rest.split(|c: char| !c.is_ascii_lowercase()).next())
+        .map(str::to_owned)
+        .collect()
+}
+
 #[test]
 fn what_is_no_command_is_refused() {
     let foreign = "role assignment create --assignee-principal-type Robot --role x --assignee-object-id x --scope x";
@@ -69,6 +127,21 @@ fn what_is_no_command_is_refused() {
         let call: Vec<String> = line.split(' ').map(str::to_owned).collect();
         assert!(parsed(&[call]).is_err(), "{line}");
     }
+}
+
+/// What docs/azure.md has people type, but what is about files of theirs and our own program.
+fn statements(text: &str) -> Result<Vec<String>> {
+    let typed: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    let mut statements = Vec::new();
+    for line in typed.join("\n").replace("\\\n", " ").lines().filter(|line| !line.starts_with('#')) {
+        let word = line.split_whitespace().next().unwrap_or_default();
+        match word {
+            "read" | "shred" | "landfall" | "make" | "packer" => {}
+            _ if word == "az" || word.contains('=') => statements.push(line.to_owned()),
+            _ => anyhow::bail!("no test knows `{line}`"),
+        }
+    }
+    Ok(statements)
 }
 
 /// What a `format!` would put in is any word; its quotes are quotes.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use landfall_core::protocol::HistoryEvent;
-use landfall_tests::life::{Guest as _, Life, drop_in, user_data};
+use landfall_tests::life::{Guest as _, Life, NOBODYS_KEY, drop_in, user_data};
 use landfall_tests::machine::{Blank, Machine};
 use landfall_tests::sandbox::fault::Service;
 use landfall_tests::small_disk::SmallDisk;
@@ -60,7 +60,7 @@ impl Place {
         let directory = self.directory.path();
         let mut files = equipment();
         files.push(("/etc/landfall/landfall.d/50-test.yaml".to_owned(), drop_in(world, self.cache).to_string()));
-        let mut user_data = user_data(world, directory)?;
+        let mut user_data = user_data(world, directory, NOBODYS_KEY)?;
         if self.has_data_disk {
             let (vaults, host) = ("\n    vaults:\n", "\n    host:\n      data_disk:\n        lun: 0");
             ensure!(user_data.matches(vaults).count() == 1, "landfall.yaml is elsewhere: {user_data}");

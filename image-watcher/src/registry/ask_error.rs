@@ -3,11 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use landfall_core::clock_doubt::{SEE_THE_CLOCK, doubts_the_clock};
+
 /// Why there is no answer. Each is worth another try later.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// No connection, no answer in time, or a broken one.
-    #[error("`{registry}` cannot be reached: {why}; check the network and the registry")]
+    #[error("`{registry}` cannot be reached: {why}; {}", way_on(why))]
     Unreachable {
         /// Which.
         registry: String,
@@ -77,6 +79,10 @@ impl fmt::Display for Next {
     }
 }
 
+fn way_on(why: &str) -> &'static str {
+    if doubts_the_clock(why) { SEE_THE_CLOCK } else { "check the network and the registry" }
+}
+
 impl AskError {
     /// As it is told where an image was asked for.
     #[must_use]
@@ -115,6 +121,19 @@ mod tests {
             (error(Next::PublishAgain).of_image(), "`r` has no x; it was published and is not whole there any more"),
         ] {
             assert!(error.to_string().starts_with(wanted), "{error}");
+        }
+    }
+
+    /// A machine whose clock is wrong reaches nobody.
+    #[test]
+    fn a_certificate_of_another_time_leads_to_the_clock() {
+        for (why, next) in [
+            ("refused", "check the network and the registry"),
+            ("invalid peer certificate: certificate expired", SEE_THE_CLOCK),
+            ("invalid peer certificate: certificate not valid yet", SEE_THE_CLOCK),
+        ] {
+            let error = AskError::Unreachable { registry: "r".into(), why: why.into() };
+            assert_eq!(error.to_string(), format!("`r` cannot be reached: {why}; {next}"));
         }
     }
 }

@@ -139,6 +139,6 @@ fn what_never_came_back_says_why_once_and_shows_no_content() {
     let expired = |time| format!("invalid peer certificate: certificate expired: verification time {time} (UNIX)");
     let [first, second] = [1, 2].map(|time| of_vault(&Error::with_message(ErrorKind::Connection, expired(time))));
     assert_eq!(first, second, "the same reason reads the same");
-    assert!(first.problem.contains("certificate expired; next: "), "{first}");
+    assert!(first.problem.contains("certificate expired; next: see by `timedatectl`"), "{first}");
     assert_eq!((vault_name("https://kv.vault.azure.net"), vault_name("https://localhost:1")), ("kv", "localhost"));
 }

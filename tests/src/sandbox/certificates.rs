@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use jiff::tz::TimeZone;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -11,6 +12,9 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
+
+/// How long a vault shows the same certificate; Azure's are about as old.
+const DAYS: i64 = 180;
 
 /// What a vault shows to its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -59,6 +63,8 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         // Python 3.13 and later insist on it.
         params.use_authority_key_identifier_extension = true;
+        let [(year, month, day), end] = [date(-1)?, date(DAYS)?];
+        (params.not_before, params.not_after) = (date_time_ymd(year, month, day), date_time_ymd(end.0, end.1, end.2));
         let key = KeyPair::generate()?;
         let signed = match certificate {
             Certificate::Right | Certificate::OtherName => params.signed_by(&key, &self.0)?,
@@ -76,4 +82,10 @@ impl Authority {
             .with_single_cert(vec![signed.der().clone()], key)?;
         Ok(Arc::new(config))
     }
+}
+
+/// Year, month and day, so many days from today.
+fn date(days: i64) -> Result<(i32, u8, u8)> {
+    let date = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days)).to_zoned(TimeZone::UTC).date();
+    Ok((i32::from(date.year()), u8::try_from(date.month())?, u8::try_from(date.day())?))
 }

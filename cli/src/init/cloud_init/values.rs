@@ -174,8 +174,13 @@ impl WrittenRole {
         let units = self.units.into_iter().map(|(unit, credentials)| {
             (unit.0, credentials.into_iter().map(|(id, secret)| (id.0, secret.0)).collect())
         });
-        let mut landfall =
-            Landfall { host, vaults: vault.into_iter().collect(), registries, units: units.collect(), ..Landfall::default() };
+        let mut landfall = Landfall {
+            host,
+            vaults: vault.into_iter().collect(),
+            registries,
+            units: units.collect(),
+            ..Landfall::default()
+        };
         if let Some(previews) = previews {
             app_settings.ports = previews.ports.map(|ports| ports.0);
             app_settings.caps = previews.memory.map(|memory| Caps { memory: memory.0 });
@@ -259,7 +264,7 @@ judged! {
     PushUrl = |t| rule(is_push_url(t), "address to push to", t, "expected `https://` and a host, without a user; its password comes from the vault");
     RemoteUser = |t| rule(is_remote_user(t), "user", t, "use letters, digits, `_`, `.`, `-` and `@`");
     RoleName = |t| rule(is_role(t), "role", t, "use lower-case letters, digits and `-`");
-    AdminName = |t| rule(is_admin(t), "name of an admin", t, "use lower-case letters, digits, `_` and `-`; `root` does not log in");
+    AdminName = |t| rule(is_admin(t), "name of an admin", t, "use lower-case letters, digits, `_` and `-`, and no name of a user or group that Debian or Landfall has");
     PlainText = plain_text;
     PublicKey = public_key;
 }
@@ -291,15 +296,67 @@ fn is_remote_user(text: &str) -> bool {
     !text.is_empty() && text.len() <= 80 && text.bytes().all(letter)
 }
 
+/// Users and groups of the image. `useradd` makes nobody by the name of a group, cloud-init says so in its log, and nobody could log in.
+const TAKEN: [&str; 49] = [
+    "_ssh",
+    "adm",
+    "audio",
+    "backup",
+    "bin",
+    "cdrom",
+    "clock",
+    "daemon",
+    "dialout",
+    "dip",
+    "disk",
+    "docker",
+    "fax",
+    "floppy",
+    "games",
+    "input",
+    "irc",
+    "kmem",
+    "kvm",
+    "list",
+    "lp",
+    "mail",
+    "man",
+    "messagebus",
+    "news",
+    "nobody",
+    "nogroup",
+    "operator",
+    "plugdev",
+    "proxy",
+    "render",
+    "root",
+    "sasl",
+    "sgx",
+    "shadow",
+    "src",
+    "sshd",
+    "staff",
+    "sudo",
+    "sync",
+    "sys",
+    "tape",
+    "tty",
+    "users",
+    "utmp",
+    "uucp",
+    "video",
+    "voice",
+    "www-data",
+];
+
 /// What `useradd` takes.
 fn is_admin(text: &str) -> bool {
     let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
     text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && text.len() <= 32
         && text.bytes().all(letter)
-        && text != "root"
-        // These are the daemons', one of them in group `docker`.
-        && !text.starts_with("landfall-")
+        && !TAKEN.contains(&text)
+        && !["landfall", "systemd-"].iter().any(|prefix| text.starts_with(prefix))
 }
 
 /// What is shown in no error: it may be a secret that somebody put there.
