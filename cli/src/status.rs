@@ -36,7 +36,9 @@ pub async fn run(layout: &Layout, agent: &Agent, arguments: &arguments::Status) 
     let ours: Vec<String> = trouble.into_iter().chain(break_glass::problem(layout)).collect();
     let asked = agent.ask(Command::Status {}).await;
     if asked.is_err() {
-        ours.iter().for_each(|text| eprint!("{}", problem(&printable(text, TROUBLE), Paint::for_stderr())));
+        for text in &ours {
+            eprint!("{}", problem(&printable(text, TROUBLE), Paint::for_stderr()));
+        }
     }
     let mut data = asked?;
     let mut status: Status = only(data.clone())?;

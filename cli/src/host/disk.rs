@@ -129,7 +129,7 @@ async fn bring(layout: &Layout, tools: &Tools, disk: &DataDisk, patience: Durati
         let names: Vec<String> = device::names(layout, disk).iter().map(|n| format!("`{}`", n.display())).collect();
         return Err(NotMounted::Absent(refuse(
             format!("data disk: {disk} is not there ({}), so Docker does not start", names.join(", ")),
-            "attach it: Docker starts within a minute; or take `host.data_disk` out of the settings",
+            "attach it: Docker starts within a minute",
         )));
     };
     let device = device::examine(&node)?;

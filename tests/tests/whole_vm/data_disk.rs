@@ -171,7 +171,6 @@ fn a_person_accepts_a_blank_one(story: &mut Life<Machine>, before: &str) -> Resu
     typed(story, "sudo landfall host disk --accept")?;
     typed(story, "journalctl -u landfall-data-disk -n 50")?;
     docker_is_started(story)?;
-    story.serves("v1")?;
     is_mounted(story, &blank)?;
     ensure!(uuid(story)? != before, "the same file system");
     // It goes when this ends.
