@@ -10,6 +10,8 @@ pub mod key;
 pub mod memory;
 pub mod ruleset;
 pub mod slice;
+#[cfg(test)]
+mod stand_in;
 pub mod step;
 
 use std::path::Path;

@@ -106,16 +106,17 @@ pub async fn all(layout: &Layout, agent: &Agent, probing: Probing) -> Vec<Findin
     found.extend(space::check(&machine, docker, reserve));
     found.push(host::clock(&machine).await);
     found.push(host::docker_group(&machine));
-    found.push(judge_glass(break_glass::problem(layout)));
+    found.push(judge_glass(machine.needs_systemd(), break_glass::problem(layout)));
     found
 }
 
 /// Whether visitors meet the app alone.
-fn judge_glass(problem: Option<String>) -> Finding {
+fn judge_glass(unknown: Option<String>, problem: Option<String>) -> Finding {
     let subject = Subject::new("break-glass", "break-glass is off");
-    match problem {
-        None => subject.pass("off"),
-        Some(problem) => {
+    match (problem, unknown) {
+        (None, Some(why)) => subject.skip(why),
+        (None, None) => subject.pass("off"),
+        (Some(problem), _) => {
             subject.warn(problem, "`landfall break-glass off --why \"…\"` when the app's own way in works")
         }
     }

@@ -8,8 +8,9 @@ use clap::Parser as _;
 use landfall::arguments::Cli;
 
 /// From these on somebody pays.
-const COST: [&str; 7] = [
+const COST: [&str; 8] = [
     "az disk create",
+    "az disk update",
     "az keyvault create",
     "az network nat gateway create",
     "az network public-ip create",

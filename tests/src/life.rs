@@ -176,9 +176,9 @@ pub fn channel(world: &World) -> String {
 }
 
 /// The user-data that `landfall init --cloud-init` makes for a machine in that world; `directory` is for the values, `key` is whose
-/// owner may log in as [`ADMIN`].
-pub fn user_data(world: &World, directory: &Path, key: &str) -> Result<String> {
-    let values = json!({
+/// owner may log in as [`ADMIN`], and `data_disk` is where its volumes lie, if not on the system's.
+pub fn user_data(world: &World, directory: &Path, key: &str, data_disk: Option<&serde_json::Value>) -> Result<String> {
+    let mut values = json!({
         "app": APP,
         "admins": { ADMIN: [key] },
         "roles": { "staging": {
@@ -188,6 +188,9 @@ pub fn user_data(world: &World, directory: &Path, key: &str) -> Result<String> {
             "vars": { "PORT": PORT.to_string() },
         } },
     });
+    if let Some(data_disk) = data_disk {
+        values["roles"]["staging"]["data_disk"] = data_disk.clone();
+    }
     let file = directory.join("values.yaml");
     std::fs::write(&file, values.to_string())?;
     let mut command = Command::new(programs::find("landfall")?);

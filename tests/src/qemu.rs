@@ -29,8 +29,12 @@ pub struct Qemu {
     directory: PathBuf,
     key: PathBuf,
     clock: Clock,
+    data_disk: Option<PathBuf>,
     process: Option<Process>,
 }
+
+/// Where a machine has the disk of [`Qemu::attach`].
+pub const DATA_DISK: &str = "/dev/disk/by-id/virtio-volumes";
 
 /// What a machine's clock says when it is switched on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,12 +63,23 @@ impl Qemu {
             std::fs::write(at(name), text)?;
             done(Command::new("mcopy").arg("-i").arg(at("seed")).arg(at(name)).arg("::"))?;
         }
-        Ok(Self { directory: directory.to_owned(), key: key.to_owned(), clock: Clock::Right, process: None })
+        Ok(Self {
+            directory: directory.to_owned(),
+            key: key.to_owned(),
+            clock: Clock::Right,
+            data_disk: None,
+            process: None,
+        })
     }
 
     /// What its clock says the next time that it is switched on.
     pub fn set_clock(&mut self, clock: Clock) {
         self.clock = clock;
+    }
+
+    /// A second disk, which is in that file, from the next time on that it is switched on.
+    pub fn attach(&mut self, file: &Path) {
+        self.data_disk = Some(file.to_owned());
     }
 
     /// Makes the pair of keys that an operator logs in with, in that file, and says the public one.
@@ -90,6 +105,10 @@ impl Guest for Qemu {
             format!("if=virtio,format=raw,readonly=on,file={}", at("seed")),
         ] {
             command.arg("-drive").arg(drive);
+        }
+        if let Some(file) = &self.data_disk {
+            command.arg("-drive").arg(format!("if=none,id=volumes,format=raw,cache=writeback,file={}", file.display()));
+            command.args(["-device", "virtio-blk-pci,drive=volumes,serial=volumes"]);
         }
         let forward = format!("user,id=cable,hostfwd=tcp:127.0.0.1:{PORT}-:{PORT},hostfwd=tcp:127.0.0.1:{SSH}-:22");
         command.args(["-netdev", &forward, "-device", "virtio-net-pci,netdev=cable", "-device", "virtio-rng-pci"]);

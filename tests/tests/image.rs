@@ -1,12 +1,13 @@
 //! The VM image on a disk, from firmware to an answer, under qemu: `make image-test`. Without KVM it takes minutes, and is no part of CI;
 //! `whole_vm.rs` tells more in a container, which has no clock of its own and no firmware.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use landfall_tests::life::{Guest as _, Life, drop_in, user_data};
-use landfall_tests::qemu::{Clock, Qemu};
+use landfall_tests::qemu::{Clock, DATA_DISK, Qemu};
 use landfall_tests::world::{VAULT, World};
 use serde_json::json;
 
@@ -14,11 +15,16 @@ const PATIENCE: Duration = Duration::from_mins(20);
 /// What the image says of dockerd.
 const DOCKER: &str = include_str!("../../packaging/image/root/etc/docker/daemon.json");
 const YEAR: i64 = 365;
+const GIB: u64 = 1 << 30;
+/// In the volume of the sample's store.
+const KEPT: &str = "/var/lib/docker/volumes/web_data/_data/kept";
 
 /// What all machines of a test have.
 struct Place {
     directory: tempfile::TempDir,
     image: PathBuf,
+    /// What their user-data says of a data disk.
+    data_disk: Option<serde_json::Value>,
 }
 
 impl Place {
@@ -26,7 +32,7 @@ impl Place {
         let image = std::env::var_os("LANDFALL_IMAGE_FILE")
             .context("`LANDFALL_IMAGE_FILE` is not set; next: `make image-test`")?;
         let directory = tempfile::Builder::new().prefix("landfall-world-").tempdir_in("/var/tmp")?;
-        Ok(Self { directory, image: image.into() })
+        Ok(Self { directory, image: image.into(), data_disk: None })
     }
 
     /// A blank machine, switched off, in a world.
@@ -43,7 +49,7 @@ impl Place {
         let key = self.path().join(format!("{name}-key"));
         let public = Qemu::key(&key)?;
         let seed = [
-            ("user-data", user_data(world, self.path(), &public)?),
+            ("user-data", user_data(world, self.path(), &public, self.data_disk.as_ref())?),
             ("vendor-data", vendor_data(world, cache)?),
             ("meta-data", format!("instance-id: {name}\n")),
         ];
@@ -76,6 +82,44 @@ fn an_image_boots_serves_and_does_so_again_after_a_power_cut() -> Result<()> {
             story.serves("v2")
         })
     })
+}
+
+/// The second machine is as blank as the first one was; what it has of it is the disk.
+#[test]
+#[ignore = "needs the image and a network of its own: `make image-test`"]
+fn a_machine_that_is_replaced_finds_its_data_on_the_old_disk() -> Result<()> {
+    let place = Place { data_disk: Some(json!({ "path": DATA_DISK })), ..Place::new()? };
+    let disk = place.path().join("volumes");
+    File::create(&disk)?.set_len(GIB)?;
+    place.life("off")?.tell(|story| {
+        story.publish("v1")?;
+        story.guest.attach(&disk);
+        timed("from power to the first answer of a blank machine with a blank data disk", || {
+            story.guest.power_on()?;
+            story.serves("v1")
+        })?;
+        the_disk_was(story, "was blank and is formatted")?;
+        story.told(&["sh", "-c", &format!("'echo kept >{KEPT} && sync -f {KEPT}'")])?;
+        story.guest.cut_power()?;
+        story.guest = place.machine("second", &story.world, "off")?;
+        story.guest.attach(&disk);
+        timed("from power to the first answer of the machine in its place", || {
+            story.guest.power_on()?;
+            story.serves("v1")
+        })?;
+        the_disk_was(story, "mounted at")?;
+        let kept = story.told(&["cat", KEPT])?;
+        ensure!(kept == "kept\n", "{kept}");
+        Ok(())
+    })
+}
+
+/// By its unit, in this boot.
+fn the_disk_was(story: &Life<Qemu>, how: &str) -> Result<()> {
+    let said = story.told(&["journalctl", "-b", "--output", "cat", "--unit", "landfall-data-disk"])?;
+    let formatted = "formatted";
+    ensure!(said.contains(how) && said.contains(formatted) == how.contains(formatted), "{said}");
+    Ok(())
 }
 
 /// The system takes it for no earlier than it was built, which is too early for what the world shows.

@@ -60,12 +60,8 @@ impl Place {
         let directory = self.directory.path();
         let mut files = equipment();
         files.push(("/etc/landfall/landfall.d/50-test.yaml".to_owned(), drop_in(world, self.cache).to_string()));
-        let mut user_data = user_data(world, directory, NOBODYS_KEY)?;
-        if self.has_data_disk {
-            let (vaults, host) = ("\n    vaults:\n", "\n    host:\n      data_disk:\n        lun: 0");
-            ensure!(user_data.matches(vaults).count() == 1, "landfall.yaml is elsewhere: {user_data}");
-            user_data = user_data.replace(vaults, &format!("{host}{vaults}"));
-        }
+        let data_disk = self.has_data_disk.then(|| json!({ "lun": 0 }));
+        let user_data = user_data(world, directory, NOBODYS_KEY, data_disk.as_ref())?;
         let seed = [("user-data", user_data), ("meta-data", format!("instance-id: {}\n", self.name))];
         files.extend(seed.map(|(file, text)| (format!("/var/lib/cloud/seed/nocloud/{file}"), text)));
         let blank = Blank { files, disks, hosts: vec![("kv.vault.azure.net", VAULT)] };

@@ -155,9 +155,9 @@ fn failed(what: &str, nft: &Path, output: &Output) -> Failed {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::host::stand_in::program;
 
     #[test]
     fn what_differs_is_noticed() {
@@ -198,11 +198,10 @@ mod tests {
         let (nft, table, count) = (root.path().join("nft"), root.path().join("table"), root.path().join("count"));
         let (at, times) = (table.display(), count.display());
         let script = format!(
-            "#!/bin/sh\nif [ \"$1\" = --file ]; then echo x >> {times}; exec /bin/cat > {at}; fi\n\
-             if [ -e {at} ]; then exec /bin/cat {at}; fi; echo 'Error: No such file or directory' >&2; exit 1\n"
+            "if [ \"$1\" = --file ]; then echo x >> {times}; exec /bin/cat > {at}; fi\n\
+             if [ -e {at} ]; then exec /bin/cat {at}; fi; echo 'Error: No such file or directory' >&2; exit 1"
         );
-        std::fs::write(&nft, script).unwrap();
-        std::fs::set_permissions(&nft, std::fs::Permissions::from_mode(0o755)).unwrap();
+        program(&nft, &script);
         let laid = || std::fs::read_to_string(&count).unwrap().lines().count();
 
         let said = raise(&layout, &nft, &passes()).await.unwrap();

@@ -88,16 +88,14 @@ async fn opens(path: &Path, program: &Path) -> Step {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
+    use crate::host::stand_in::program;
 
     /// A program that says of what it is given, and how it was called.
     fn stand_in(root: &Path, script: &str) -> std::path::PathBuf {
-        let program = root.join("systemd-creds");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        program
+        let path = root.join("systemd-creds");
+        program(&path, script);
+        path
     }
 
     #[tokio::test]

@@ -73,10 +73,8 @@ async fn run(systemctl: &Path, arguments: &[&str]) -> Result<String, Failed> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
+    use crate::host::stand_in::program;
 
     #[test]
     fn the_reserve_is_kept_from_containers() {
@@ -95,11 +93,10 @@ mod tests {
         let (systemctl, set) = (root.path().join("systemctl"), root.path().join("set"));
         let at = set.display();
         let script = format!(
-            "#!/bin/sh\nif [ $1 = set-property ]; then [ \"$2 $3\" = '--runtime landfall.slice' ] || exit 1; echo \"${{4#MemoryMax=}}\" > {at}\n\
-             elif [ -e {at} ]; then exec /bin/cat {at}; else echo infinity; fi\n"
+            "if [ $1 = set-property ]; then [ \"$2 $3\" = '--runtime landfall.slice' ] || exit 1; echo \"${{4#MemoryMax=}}\" > {at}\n\
+             elif [ -e {at} ]; then exec /bin/cat {at}; else echo infinity; fi"
         );
-        std::fs::write(&systemctl, script).unwrap();
-        std::fs::set_permissions(&systemctl, Permissions::from_mode(0o755)).unwrap();
+        program(&systemctl, &script);
         let reserve = Some(512 << 20);
         let said = limit(&layout, &systemctl, reserve).await.unwrap();
         assert!(said.text.contains("systemd does not run here") && !set.exists(), "{said:?}");

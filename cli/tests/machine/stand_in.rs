@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -18,10 +17,13 @@ pub fn write(root: &Path, path: &str, text: &str) {
     fs::write(path, text).expect("written");
 }
 
-/// A program of the machine, as a shell script.
+/// A program of the machine, as a shell script. A child writes it: what this process has open for writing, a child of another test has
+/// too until its exec, and nobody can start it meanwhile.
 pub fn program(root: &Path, path: &str, script: &str) {
-    write(root, path, &format!("#!/bin/sh\n{script}\n"));
-    fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o755)).expect("executable");
+    write(root, path, "");
+    let write = "printf '#!/bin/sh\\n%s\\n' \"$1\" >\"$0\" && chmod 755 \"$0\"";
+    let ended = Command::new("/bin/sh").args(["-c", write]).arg(root.join(path)).arg(script).status();
+    assert!(ended.expect("/bin/sh").success(), "{path}");
 }
 
 /// An agent that gives each question the answer of its kind, for as long as the test runs.

@@ -3,11 +3,12 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::PathBuf;
 
 use super::content::{Content, mark};
 use super::*;
+use crate::host::stand_in::program;
 
 const MIB: u64 = 1 << 20;
 const SIZE: u64 = 256 * MIB;
@@ -284,8 +285,7 @@ async fn a_disk_that_is_not_there_is_told_with_its_names_and_where_it_is_back_do
     record::tell(&bench.layout(), &State::new(Some(&lun()), standing)).unwrap();
     assert!(trouble(&bench.layout()).unwrap().starts_with(&failed.message));
     let (systemctl, started) = (bench.root.path().join("systemctl"), bench.root.path().join("started"));
-    fs::write(&systemctl, format!("#!/bin/sh\necho \"$*\" >> {}\n", started.display())).unwrap();
-    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+    program(&systemctl, &format!("echo \"$*\" >> {}", started.display()));
     let said = look_again(&bench.layout(), &systemctl).await.unwrap();
     assert!(!said.changed && said.text == failed.message && !started.exists(), "{said:?}");
     bench.attach();
@@ -304,8 +304,7 @@ async fn a_format_that_was_cut_short_is_begun_anew() {
     for script in scripts {
         let bench = Bench::new();
         let mkfs = bench.root.path().join("mkfs");
-        fs::write(&mkfs, format!("#!/bin/sh\nDEVICE={}\n{script}\n", bench.device)).unwrap();
-        fs::set_permissions(&mkfs, fs::Permissions::from_mode(0o755)).unwrap();
+        program(&mkfs, &format!("DEVICE={}\n{script}", bench.device));
         let tools = Tools { mkfs, ..Tools::default() };
         assert!(refused(bench.bring_with(&tools).await).contains("mkfs.ext4 ended with 137"), "{script}");
         assert_eq!(bench.content().await, Content::Unfinished, "{script}");
