@@ -69,6 +69,7 @@ test: docker build
 	@tools/install-publishers.sh
 	@tools/install-python.sh azure-python azure.keyvault.secrets "Microsoft's Python client for Key Vault"
 	@tools/install-packages.sh 'to judge the catalog' journalctl -- systemd
+	@tools/install-packages.sh 'for the test of the data disk' mkfs.ext4 sfdisk losetup wipefs -- e2fsprogs fdisk mount util-linux
 	@tools/install-packages.sh 'for the test of the guard' /usr/share/doc/busybox-static nft -- busybox-static nftables
 	@tools/install-promtool.sh
 	@tools/install-cloud-init.sh

@@ -88,6 +88,8 @@ async fn opens(path: &Path, program: &Path) -> Step {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::host::stand_in::program;
 

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::{FileExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::PathBuf;
 
 use super::content::{Content, mark};
@@ -25,6 +25,15 @@ fn said(program: &str, arguments: &[&str]) -> String {
     let output = std::process::Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// In a process of their own: what a test has open alone, a child that another test starts has open too until its exec, and the disk is
+/// in use.
+#[test]
+fn one_after_the_other() {
+    let tests = std::env::current_exe().unwrap();
+    let ran = said(tests.to_str().unwrap(), &["--ignored", "--test-threads", "1", "host::disk::tests::"]);
+    assert!(ran.contains("test result: ok.") && !ran.contains("running 0 tests"), "{ran}");
 }
 
 impl Bench {
@@ -89,6 +98,7 @@ impl Bench {
     }
 
     fn bytes(&self) -> Vec<u8> {
+        said("/usr/sbin/blockdev", &["--flushbufs", &self.device]);
         fs::read(&self.file).unwrap()
     }
 
@@ -123,6 +133,7 @@ fn refused(brought: Result<Mounted, NotMounted>) -> String {
 }
 
 #[tokio::test]
+#[ignore = "its disks are nobody else's: run by `one_after_the_other`"]
 async fn a_blank_disk_is_formatted_once_and_then_only_mounted() {
     let bench = Bench::new();
     let first = bench.bring().await.unwrap();
@@ -156,6 +167,7 @@ fn may_grow() -> bool {
 }
 
 #[tokio::test]
+#[ignore = "its disks are nobody else's: run by `one_after_the_other`"]
 async fn a_disk_that_grew_is_used_to_its_end_mounted_or_not() {
     let bench = Bench::new();
     bench.bring().await.unwrap();
@@ -179,6 +191,7 @@ async fn a_disk_that_grew_is_used_to_its_end_mounted_or_not() {
 }
 
 #[tokio::test]
+#[ignore = "its disks are nobody else's: run by `one_after_the_other`"]
 async fn what_is_somebodys_stays_byte_for_byte() {
     type Make = fn(&str);
     let photos = |device: &str| drop(said("/usr/sbin/mkfs.ext4", &["-q", "-F", "-L", "photos", device]));
@@ -202,6 +215,7 @@ async fn what_is_somebodys_stays_byte_for_byte() {
 }
 
 #[tokio::test]
+#[ignore = "its disks are nobody else's: run by `one_after_the_other`"]
 async fn a_partition_table_that_the_kernel_reads_is_refused_too() {
     let bench = Bench::new();
     let mut child = {
@@ -218,6 +232,7 @@ async fn a_partition_table_that_the_kernel_reads_is_refused_too() {
 }
 
 #[tokio::test]
+#[ignore = "its disks are nobody else's: run by `one_after_the_other`"]
 async fn another_disk_than_before_is_taken_only_by_a_persons_word() {
     let bench = Bench::new();
     let first = bench.bring().await.unwrap();
@@ -241,6 +256,7 @@ async fn another_disk_than_before_is_taken_only_by_a_persons_word() {
 }
 
 #[tokio::test]
+#[ignore = "its disks are nobody else's: run by `one_after_the_other`"]
 async fn what_is_mounted_elsewhere_is_not_mounted_twice() {
     let (bench, other) = (Bench::new(), Bench::new());
     bench.bring().await.unwrap();
@@ -260,6 +276,7 @@ async fn what_is_mounted_elsewhere_is_not_mounted_twice() {
 }
 
 #[tokio::test]
+#[ignore = "its disks are nobody else's: run by `one_after_the_other`"]
 async fn volumes_on_the_systems_disk_are_not_hidden() {
     let bench = Bench::new();
     for (name, is_hidden) in [("metadata.db", false), ("web_data", true)] {
@@ -276,6 +293,7 @@ async fn volumes_on_the_systems_disk_are_not_hidden() {
 }
 
 #[tokio::test]
+#[ignore = "its disks are nobody else's: run by `one_after_the_other`"]
 async fn a_disk_that_is_not_there_is_told_with_its_names_and_where_it_is_back_docker_starts() {
     let bench = Bench::new();
     bench.detach();
@@ -295,6 +313,7 @@ async fn a_disk_that_is_not_there_is_told_with_its_names_and_where_it_is_back_do
 
 /// mkfs is killed, and all of us with it: before it wrote, in the middle, and when all but the mark was done.
 #[tokio::test]
+#[ignore = "its disks are nobody else's: run by `one_after_the_other`"]
 async fn a_format_that_was_cut_short_is_begun_anew() {
     let scripts = [
         "exit 137",
@@ -315,6 +334,7 @@ async fn a_format_that_was_cut_short_is_begun_anew() {
 }
 
 #[tokio::test]
+#[ignore = "its disks are nobody else's: run by `one_after_the_other`"]
 async fn a_mark_lets_nobody_format_what_is_not_ours() {
     let bench = Bench::new();
     said("/usr/sbin/mkfs.ext4", &["-q", "-F", "-L", "photos", &bench.device]);
@@ -325,6 +345,7 @@ async fn a_mark_lets_nobody_format_what_is_not_ours() {
 }
 
 #[tokio::test]
+#[ignore = "its disks are nobody else's: run by `one_after_the_other`"]
 async fn a_power_cut_is_mended_and_what_cannot_be_is_told_and_not_mounted() {
     let bench = Bench::new();
     bench.bring().await.unwrap();
@@ -348,6 +369,7 @@ async fn a_power_cut_is_mended_and_what_cannot_be_is_told_and_not_mounted() {
 }
 
 #[tokio::test]
+#[ignore = "its disks are nobody else's: run by `one_after_the_other`"]
 async fn a_program_that_fails_formats_nothing_and_growth_that_fails_keeps_nobody_from_serving() {
     let bench = Bench::new();
     let before = bench.bytes();
