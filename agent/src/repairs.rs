@@ -208,10 +208,10 @@ fn failed(name: &str, incident: &Incident, repair: &Container, why: String) -> L
 }
 
 /// Compose could not create the container of a repair: a person is waited for.
-pub fn cannot_repair(state: &AppState, service: &str, why: &str) -> Remembered {
+pub fn cannot_repair(before: &AppState, service: &str, why: &str) -> Remembered {
     let why = format!("the container of the repair cannot be created: {why}");
     let waits = Stage::Waits { why: Some(why.clone()) };
-    let incident = state.incidents.get(service).map(|incident| Incident { stage: waits, ..incident.clone() });
+    let incident = before.incidents.get(service).map(|incident| Incident { stage: waits, ..incident.clone() });
     Remembered {
         service: service.to_owned(),
         incident,
