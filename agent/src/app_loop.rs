@@ -375,7 +375,7 @@ impl AppLoop {
         view.seen = self.look.last().clone();
         view.why = why;
         view.refused = self.newest.refused().map(str::to_owned);
-        view.no_room = self.newest.has_no_room();
+        view.refused_for = self.newest.refused_for();
         view.quarantined = self.newest.quarantine(&self.state);
         view.preflight = self.newest.examines();
         if !view.preflight {

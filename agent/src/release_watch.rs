@@ -138,9 +138,9 @@ impl ReleaseWatch {
         self.refused.as_ref().map(|why| why.text.as_str()).or(self.tag_watch.problem())
     }
 
-    /// Whether it is room on the disk that it lacks.
-    pub fn has_no_room(&self) -> bool {
-        self.refused.as_ref().is_some_and(|why| why.cause == Cause::DiskFull)
+    /// What kind of reason that is, where a preflight found it.
+    pub fn refused_for(&self) -> Option<Cause> {
+        self.refused.as_ref().map(|why| why.cause)
     }
 
     /// True while images are pulled and a release is examined.

@@ -10,6 +10,7 @@ use landfall_core::config::Settings;
 use landfall_core::contract::ChannelFile;
 use landfall_core::ids::AppName;
 use landfall_core::layout::Layout;
+use landfall_core::protocol::Cause;
 use landfall_core::secrets::SecretNeed;
 use tokio::sync::{Notify, OnceCell, mpsc, oneshot};
 
@@ -91,8 +92,8 @@ pub struct AppView {
     pub promised: u64,
     /// Why the newest release is not rolled out.
     pub refused: Option<String>,
-    /// The newest release waits for room on the disk, and for nothing else.
-    pub no_room: bool,
+    /// What kind of reason that is, where it is known.
+    pub refused_for: Option<Cause>,
     /// Why the newest release, though valid, is not tried again.
     pub quarantined: Option<String>,
     /// True while images are pulled and a release is examined.

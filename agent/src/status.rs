@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use landfall_core::ids::AppName;
-use landfall_core::protocol::{AppStatus, ServiceStatus, Status, UncleanStatus};
+use landfall_core::protocol::{AppStatus, Cause, ServiceStatus, Status, UncleanStatus};
 
 use crate::clock::{now_text, text};
 use crate::engine::door;
@@ -105,7 +105,12 @@ fn words(view: &AppView) -> (String, Option<String>, String) {
     let next = match &view.state.phase {
         Phase::Held { .. } => "decide: `landfall rollback`, or `landfall retry` after a fix",
         _ if view.state.hold.is_some() => "`landfall resume` lets releases through again",
-        _ if view.no_room => "make room on the disk; the newest release is rolled out by itself",
+        _ if view.refused_for == Some(Cause::DiskFull) => {
+            "make room on the disk; the newest release is rolled out by itself"
+        }
+        _ if view.refused_for == Some(Cause::Unavailable) => {
+            "the newest release is tried again by itself until it has what it lacks"
+        }
         _ if view.refused.is_some() || view.quarantined.is_some() => {
             "publish a release that passes, or change the host's settings"
         }

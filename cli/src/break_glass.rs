@@ -97,7 +97,7 @@ pub async fn run(layout: &Layout, arguments: &BreakGlass) -> Result<Exit, Failed
     match &arguments.verb {
         None => {
             let glass = look(layout)?;
-            terminal::out(&format!("{}\n", glass.said(&Timestamp::now())));
+            terminal::out(&format!("{}\n", glass.said(Some(&Timestamp::now()))));
             Ok(if glass == Glass::Off { Exit::Done } else { Exit::Different })
         }
         Some(Verb::On(on)) => open(layout, on).await,
@@ -116,11 +116,11 @@ pub async fn run(layout: &Layout, arguments: &BreakGlass) -> Result<Exit, Failed
     }
 }
 
-/// The line of `status` and `verify` while it is on. One that cannot be looked at is told too.
-pub fn problem(layout: &Layout) -> Option<String> {
+/// The line of `status`, `watch` and `verify` while it is on. One that cannot be looked at is told too.
+pub fn problem(layout: &Layout, now: Option<&Timestamp>) -> Option<String> {
     match look(layout) {
         Ok(Glass::Off) => None,
-        Ok(glass) => Some(glass.said(&Timestamp::now())),
+        Ok(glass) => Some(glass.said(now)),
         Err(failed) => Some(failed.message),
     }
 }
@@ -158,7 +158,7 @@ async fn open(layout: &Layout, on: &On) -> Result<Exit, Failed> {
         return Err(Failed::new(Exit::Failed, format!("break-glass did not start, and is off: {why}"))
             .next(format!("`journalctl -u {SERVICE} -n 20`; where a container has port 80, stop it, or change the port in /etc/landfall/break-glass.caddyfile")));
     }
-    eprintln!("{}", Glass::On(Box::new(opened)).said(&Timestamp::now()));
+    eprintln!("{}", Glass::On(Box::new(opened)).said(Some(&Timestamp::now())));
     Ok(Exit::Done)
 }
 

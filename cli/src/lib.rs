@@ -92,7 +92,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failed> {
         Verb::Diff(arguments) => diff::run(&arguments).await,
         Verb::Check(arguments) => check::run(&layout, &arguments).await,
         Verb::Status(arguments) => status::run(&layout, &agent, &arguments).await,
-        Verb::Watch(arguments) => watch::run(&agent, &arguments).await,
+        Verb::Watch(arguments) => watch::run(&layout, &agent, &arguments).await,
         Verb::History(arguments) => history::run(&agent, &arguments).await,
         Verb::Plan(arguments) => plan::run(&agent, &arguments).await,
         Verb::Logs(arguments) => logs::run(&agent, &arguments).await,

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use landfall_core::ids::printable;
 use landfall_core::layout::Layout;
 use landfall_core::protocol::{AppStatus, Command, PullStatus, ServiceStatus, Status};
@@ -31,9 +32,7 @@ const BAR: usize = 12;
 
 /// Asks and prints. Exit code 10 where something is not healthy.
 pub async fn run(layout: &Layout, agent: &Agent, arguments: &arguments::Status) -> Result<Exit, Failed> {
-    // The agent may not look at disks and knows nothing of break-glass; and it may be what is broken.
-    let trouble = disk::trouble(layout).map(|trouble| printable(&trouble, TROUBLE));
-    let ours: Vec<String> = trouble.into_iter().chain(break_glass::problem(layout)).collect();
+    let ours = of_the_machine(layout, Some(&Timestamp::now()));
     let asked = agent.ask(Command::Status {}).await;
     if asked.is_err() {
         for text in &ours {
@@ -52,6 +51,13 @@ pub async fn run(layout: &Layout, agent: &Agent, arguments: &arguments::Status) 
         terminal::out(&render(&status, Paint::for_stdout()));
     }
     Ok(if healthy(&status) { Exit::Done } else { Exit::Different })
+}
+
+/// What is wrong with the machine itself: the agent may not look at disks and knows nothing of break-glass, and it may be what is broken.
+/// `now` as [`break_glass::problem`] has it.
+pub fn of_the_machine(layout: &Layout, now: Option<&Timestamp>) -> Vec<String> {
+    let trouble = disk::trouble(layout).map(|trouble| printable(&trouble, TROUBLE));
+    trouble.into_iter().chain(break_glass::problem(layout, now)).collect()
 }
 
 fn problem(text: &str, paint: Paint) -> String {
@@ -204,7 +210,7 @@ fn bar(done: u64, total: u64) -> String {
 
 /// Whether `then` is past at `at`; what is no time is not.
 fn is_over(at: &str, then: &str) -> bool {
-    let parse = |text: &str| text.parse::<jiff::Timestamp>().ok();
+    let parse = |text: &str| text.parse::<Timestamp>().ok();
     parse(then).zip(parse(at)).is_some_and(|(then, at)| then <= at)
 }
 

@@ -18,6 +18,7 @@ mod versions;
 use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 use landfall_core::config::{Host, Settings};
 use landfall_core::layout::Layout;
 use landfall_core::protocol::{Command, SecretStatus, Status};
@@ -106,7 +107,7 @@ pub async fn all(layout: &Layout, agent: &Agent, probing: Probing) -> Vec<Findin
     found.extend(space::check(&machine, docker, reserve));
     found.push(host::clock(&machine).await);
     found.push(host::docker_group(&machine));
-    found.push(judge_glass(machine.needs_systemd(), break_glass::problem(layout)));
+    found.push(judge_glass(machine.needs_systemd(), break_glass::problem(layout, Some(&Timestamp::now()))));
     found
 }
 

@@ -4,7 +4,9 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use landfall_core::ids::{AppName, printable};
+use landfall_core::layout::Layout;
 use landfall_core::protocol::{AppStatus, Cause, Command, HistoryEntry, HistoryEvent, Status};
 use terminal_size::{Height, Width};
 
@@ -25,13 +27,13 @@ const TEXT: usize = 400;
 const STEP: u64 = 25;
 
 /// Shows it until the outcome of a rollout, or until somebody stops this program.
-pub async fn run(agent: &Agent, arguments: &arguments::Watch) -> Result<Exit, Failed> {
+pub async fn run(layout: &Layout, agent: &Agent, arguments: &arguments::Watch) -> Result<Exit, Failed> {
     let app = agent.app(arguments.app.as_ref()).await?;
     let mut seen = events(agent, &app, 1).await?.last().map_or(0, |entry| entry.seq);
     let on_screen = std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let (mut before, mut told, mut drawn): (Option<Status>, Vec<HistoryEntry>, String) = Default::default();
     loop {
-        let (now, news) = match (look(agent, &app, before.as_ref(), seen).await, &before) {
+        let (mut now, news) = match (look(agent, &app, before.as_ref(), seen).await, &before) {
             (Ok(looked), _) => looked,
             // There was an agent: it is being started again.
             (Err(failed), Some(last)) if failed.exit == Exit::Unreachable => {
@@ -39,6 +41,8 @@ pub async fn run(agent: &Agent, arguments: &arguments::Watch) -> Result<Exit, Fa
             }
             (Err(failed), _) => return Err(failed),
         };
+        // A line for each minute that passes would be no news.
+        now.problems.splice(0..0, status::of_the_machine(layout, on_screen.then(Timestamp::now).as_ref()));
         seen = news.last().map_or(seen, |entry| entry.seq);
         let end = news.iter().find_map(outcome).filter(|_| arguments.once);
         if on_screen {

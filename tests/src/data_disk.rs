@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use crate::life::Guest;
-use crate::vm::Ran;
+use crate::ran::Ran;
 
 /// Large enough for a file system with a journal.
 const SIZE: u64 = 512 << 20;

@@ -61,6 +61,7 @@ pub mod process;
 pub mod programs;
 pub mod project;
 pub mod qemu;
+pub mod ran;
 pub mod registry;
 pub mod sandbox;
 pub mod secrets_memory;

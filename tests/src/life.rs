@@ -11,8 +11,8 @@ use landfall_core::protocol::HistoryEntry;
 use serde_json::json;
 
 use crate::project::Project;
+use crate::ran::Ran;
 use crate::sandbox::vault::Grant;
-use crate::vm::Ran;
 use crate::wait::eventually;
 use crate::world::World;
 use crate::{prober, programs};

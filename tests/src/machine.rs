@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::life::{Guest, PORT};
-use crate::vm::Ran;
+use crate::ran::Ran;
 use crate::world;
 
 /// Names the image that is booted: `make test-vm` makes it.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::life::{ADMIN, Guest, PORT};
 use crate::process::{Lifetime, Process, tail};
-use crate::vm::Ran;
+use crate::ran::Ran;
 
 /// Emulated, for a `/dev/kvm` that is there need not work. Without the features that are left out the emulation of qemu 7.2 is wrong now and
 /// then: a kernel that allocates by `cmpxchg16b` gets flags that are none, and panics.

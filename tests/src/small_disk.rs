@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::vm::Ran;
+use crate::ran::Ran;
 
 /// A small file system. Dropping it unmounts and removes it.
 #[derive(Debug)]

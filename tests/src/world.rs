@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::process::Lifetime;
+use crate::ran::Ran;
 use crate::registry::Registry;
 use crate::sandbox::Sandbox;
-use crate::vm::Ran;
 use crate::wait::eventually;
 
 /// Where the machine is.

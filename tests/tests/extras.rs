@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use landfall_tests::vm::Ran;
+use landfall_tests::ran::Ran;
 use tempfile::TempDir;
 
 const LIST: &str = "packaging/image/extras";

@@ -15,8 +15,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use landfall_core::journal::event::GUARD_RESTORED;
 use landfall_tests::cloud::{self, ANSWER, IMDS, IMDS_BY_NAT64, IMDS_MAPPED, NAME_SERVER, WIRESERVER, busybox, run};
 use landfall_tests::programs;
+use landfall_tests::ran::Ran;
 use landfall_tests::suite::with_own_engine;
-use landfall_tests::vm::{Ran, SOON, Vm};
+use landfall_tests::vm::{SOON, Vm};
 use landfall_tests::wait::eventually;
 
 /// On the host, and named by number; named by name; not named.

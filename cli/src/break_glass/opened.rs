@@ -83,13 +83,13 @@ impl Glass {
         }
     }
 
-    /// For people.
-    pub fn said(&self, now: &Timestamp) -> String {
+    /// For people; how much longer only where it is told what time it is.
+    pub fn said(&self, now: Option<&Timestamp>) -> String {
         match self {
             Self::Off => "break-glass is off".to_owned(),
             Self::On(opened) => {
-                let left =
-                    age(&opened.until, &now.to_string()).map(|left| format!(" ({left} more)")).unwrap_or_default();
+                let left = now.and_then(|now| age(&opened.until, &now.to_string()));
+                let left = left.map(|left| format!(" ({left} more)")).unwrap_or_default();
                 format!(
                     "break-glass is on until {}{left}, by {}: {}; visitors of port 80 are led to {}; next: `sudo landfall break-glass off --why \"…\"`",
                     opened.until, opened.who, opened.why, opened.to
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_is_on_is_told_with_its_end_and_its_reason_on_one_line() {
-        let said = Glass::On(Box::new(opened())).said(&"2026-05-04T10:10:00Z".parse().unwrap());
+        let said = Glass::On(Box::new(opened())).said(Some(&"2026-05-04T10:10:00Z".parse().unwrap()));
         let expected = "break-glass is on until 2026-05-04T10:30:00Z (20m more), by ops: the tunnel\\nis down; visitors of port 80 \
                         are led to 127.0.0.1:8080; next: `sudo landfall break-glass off --why \"…\"`";
         assert_eq!(said, expected);

@@ -126,7 +126,10 @@ fn a_release_whose_image_is_out_of_reach_is_tried_again_with_pauses() {
             let pause = tries.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
             ensure!(pause >= Duration::from_secs(3), "{} tries, no pause over {pause:?}", tries.len());
             Ok(())
-        })
+        })?;
+        let next = vm.status()?.next;
+        ensure!(next.contains("is tried again by itself"), "`status` sends people elsewhere: {next}");
+        Ok(())
     });
 }
 

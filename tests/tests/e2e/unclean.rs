@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use landfall_core::protocol::{HistoryEvent, UncleanStatus};
 use landfall_tests::process::tail;
+use landfall_tests::ran::Ran;
 use landfall_tests::suite::on_a_vm;
-use landfall_tests::vm::{ROLLOUT, Ran, SOON, Vm};
+use landfall_tests::vm::{ROLLOUT, SOON, Vm};
 use landfall_tests::wait::{eventually, throughout};
 
 /// How long a store that waits is watched: longer than between two looks at its file.

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use landfall_core::layout::Layout;
+use landfall_tests::ran::Ran;
 use landfall_tests::sandbox::Sandbox;
 use landfall_tests::sandbox::vault::Grant;
-use landfall_tests::vm::{Published, ROLLOUT, Ran, Vm};
+use landfall_tests::vm::{Published, ROLLOUT, Vm};
 use landfall_tests::wait::eventually;
 use landfall_tests::{clean, process::Lifetime, secrets_memory};
 use serde_json::{Value, json};

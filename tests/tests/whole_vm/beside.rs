@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use landfall_core::journal::event;
 use landfall_tests::life::{Guest as _, Life};
 use landfall_tests::machine::Machine;
-use landfall_tests::vm::Ran;
+use landfall_tests::ran::Ran;
 use landfall_tests::wait::eventually;
 use landfall_tests::{prober, world};
 use serde_json::{Value, json};
@@ -183,6 +183,8 @@ fn break_glass(story: &Life<Machine>) -> Result<()> {
     story.told(&["mv", "/usr/bin/caddy.away", "/usr/bin/caddy"])?;
     ensure!(entries(story, event::BREAK_GLASS_ON)?.is_empty(), "what was refused is in the journal as done");
 
+    port_80_is_taken(story)?;
+
     // Opened: the app answers at another port too, and everybody is told.
     let opened = story.told(&["env", "SUDO_USER=ops", "landfall", "break-glass", "on", "--why", "the tunnel is down"]);
     opened.context("it does not open")?;
@@ -193,22 +195,24 @@ fn break_glass(story: &Life<Machine>) -> Result<()> {
     ensure!(words.contains("by ops: the tunnel is down"), "{status:?}");
     let status: Value = serde_json::from_str(&story.guest.run(&["landfall", "status", "--json"])?.stdout)?;
     ensure!(status["problems"][0].as_str().is_some_and(|text| text.starts_with("break-glass is on")), "{status}");
+    let watch = "landfall watch >/run/watched & until grep break-glass /run/watched; do sleep 0.1; done; kill $!";
+    let watched = story.told(&["timeout", "30", "sh", "-c", watch])?;
+    ensure!(watched.contains("problem: break-glass is on until"), "{watched}");
     let verified = story.guest.run(&["landfall", "verify", "--json"])?.stdout;
     let warned = verified.lines().any(|line| line.contains("\"check\":\"break-glass\"") && line.contains("\"warn\""));
     ensure!(warned, "{verified}");
-    let told = entries(story, event::BREAK_GLASS_ON)?;
-    ensure!(told.len() == 1, "{told:?}");
+    let told = entries(story, event::BREAK_GLASS_ON)?.pop().context("no entry")?;
     for (field, value) in
         [("LANDFALL_WHO", "ops"), ("LANDFALL_WHY", "the tunnel is down"), ("LANDFALL_TO", "127.0.0.1:8080")]
     {
-        ensure!(told[0][field] == value, "{field}: {}", told[0]);
+        ensure!(told[field] == value, "{field}: {told}");
     }
 
     // Again: more time, and elsewhere, where nobody answers. Not even kill -9 ends it.
     said(story, "on --why longer --for 2h --to 127.0.0.1:9", 0, "is on until")?;
     let page = at_port_80().err().unwrap_or_default();
     ensure!(page.starts_with("503") && page.contains("being mended"), "{page}");
-    let told = entries(story, event::BREAK_GLASS_ON)?;
+    let told = entries(story, event::BREAK_GLASS_ON)?.split_off(1);
     let until = |entry: &Value| entry["LANDFALL_UNTIL"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
     let ends: Vec<_> = told.iter().filter_map(until).map(jiff::Timestamp::as_second).collect();
     ensure!(ends.len() == 2 && ends[1] - ends[0] >= 3600, "{told:?}");
@@ -229,6 +233,19 @@ fn break_glass(story: &Life<Machine>) -> Result<()> {
     // Left on for the reboot.
     said(story, "on --why y", 0, "is on until")?;
     ensure!(is_open(), "it does not open again");
+    nothing_failed(story)
+}
+
+/// It says so, is off, and has ended in the journal as it began there.
+fn port_80_is_taken(story: &Life<Machine>) -> Result<()> {
+    let mut taker = vec!["systemd-run", "--quiet", "--unit=taker", "--property=Type=notify"];
+    let listens =
+        "import os,socket,time; s=socket.create_server(('',80)); os.system('systemd-notify --ready'); time.sleep(999)";
+    taker.extend(["--property=NotifyAccess=all", "python3", "-c", listens]);
+    story.told(&taker)?;
+    said(story, "on --why x", 1, "break-glass did not start, and is off")?;
+    story.told(&["systemctl", "stop", "taker"])?;
+    closed(story, "root", "it did not start")?;
     nothing_failed(story)
 }
 
