@@ -7,7 +7,7 @@ machine_start() {
     machine=landfall-machine-$1-$$
     trap machine_end EXIT
     docker run -d --name "$machine" --label io.landfall.machine=test --hostname vm --privileged --cgroupns=private \
-        --tmpfs /run --tmpfs /run/lock -e container=docker -m 8g -v "$PWD:$PWD:ro" -v /var/lib/docker "landfall-vm:$1" >/dev/null
+        --tmpfs /run --tmpfs /run/lock -e container=docker -m 8g -v "$PWD:$PWD:ro" -v /var/lib/docker -v /var/lib/containerd -v /srv/landfall "landfall-vm:$1" >/dev/null
     case $1 in
     *-bare) machine_wait "systemd answers" machine systemctl list-units ;;
     *) machine_wait "dockerd answers" machine docker info ;;

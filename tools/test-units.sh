@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs the end-to-end tests with the daemons as the units that ship, on a machine of its own: systemd of SUITE (bookworm or trixie) as
+# Runs the end-to-end tests with the daemons as the units that ship, on a machine of its own: systemd of SUITE (bookworm, trixie or noble) as
 # process 1 of a privileged container, with its own dockerd; then what else is judged there: tests/tests/units.rs, tests/tests/operations. More words are for the test program: names, `--nocapture`.
 # The machine is removed at the end; `KEEP=yes` leaves it for a look.
 set -euo pipefail

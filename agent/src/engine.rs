@@ -21,6 +21,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt as _;
 use landfall_core::config::Settings;
 use landfall_core::ids::{AppName, printable};
+use landfall_core::image_store;
 
 use self::door::Door;
 use crate::converge::Step;
@@ -37,9 +38,6 @@ pub const SERVICE: &str = "com.docker.compose.service";
 pub(crate) const ONE_OFF: &str = "com.docker.compose.oneoff";
 /// Our label: the spec hash.
 pub const SPEC: &str = "io.landfall.spec";
-
-/// Where containerd keeps what it has.
-const CONTAINERD: &str = "/var/lib/containerd";
 
 /// No call but a pull or a stop takes longer.
 const CALL: Duration = Duration::from_secs(30);
@@ -89,12 +87,14 @@ impl Engine {
         self.door.is_there()?;
         let info = within(CALL, "info", self.door.docker().info()).await?;
         let version = within(CALL, "version", self.door.docker().version()).await?;
+        let containerd = info.containerd.as_ref().and_then(|containerd| containerd.address.as_deref());
+        let snapshots = image_store::of_containerd(info.driver_status.as_deref(), containerd);
         Ok(MachineFacts {
             memory: info.mem_total.and_then(|m| u64::try_from(m).ok()).unwrap_or(0),
             cpus: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
             systemd_cgroups: info.cgroup_driver.is_some_and(|d| d.to_string() == "systemd"),
             data: info.docker_root_dir.unwrap_or_default(),
-            snapshots: snapshots(info.driver_status.as_deref()),
+            snapshots: snapshots.map(str::to_owned),
             version: version.version.unwrap_or_default(),
         })
     }
@@ -309,12 +309,6 @@ impl Engine {
         let look = within(CALL, "inspect a container", self.door.docker().inspect_container(id, None)).await?;
         Ok(look.host_config.and_then(|h| h.memory).unwrap_or(0))
     }
-}
-
-/// The Engine does not say where: this is where containerd has them unless it is told otherwise.
-fn snapshots(driver: Option<&[Vec<String>]>) -> Option<String> {
-    let mut words = driver.unwrap_or_default().iter().flatten();
-    words.any(|word| word == "io.containerd.snapshotter.v1").then(|| CONTAINERD.to_owned())
 }
 
 fn seconds(grace: i64) -> i32 {

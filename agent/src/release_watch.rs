@@ -56,7 +56,10 @@ pub struct ReleaseWatch {
     aim: Option<Aim>,
     preflight: Option<(JoinHandle<Examined>, Attempt)>,
     ahead: Ahead,
+    /// Preflights of this aim in a row that failed.
     failures: u32,
+    /// Preparations of this aim that failed, each after a preflight that did not.
+    unprepared: u32,
     /// The history has it that there is no room for this release.
     told_no_room: bool,
     again_at: Option<Millis>,
@@ -80,6 +83,7 @@ impl ReleaseWatch {
             aim: None,
             preflight: None,
             failures: 0,
+            unprepared: 0,
             told_no_room: false,
             again_at: None,
             candidate: None,
@@ -181,7 +185,7 @@ impl ReleaseWatch {
             return false;
         }
         if self.aim.as_ref() != Some(&aim) {
-            self.failures = 0;
+            (self.failures, self.unprepared) = (0, 0);
             self.told_no_room = false;
             self.shared.too_large.borrow_mut().retain(|(app, _), _| *app != self.app);
             let before = self.candidate.take();
@@ -261,7 +265,8 @@ impl ReleaseWatch {
             }
             Err(stop) => {
                 self.ahead.let_go();
-                self.refuse(&stop)
+                self.failures += 1;
+                self.refuse(&stop, self.failures)
             }
         }
     }
@@ -269,7 +274,8 @@ impl ReleaseWatch {
     /// The candidate could not be prepared: it is examined again later.
     pub fn give_up(&mut self, stop: &Stop) -> Option<HistoryEntry> {
         self.candidate = None;
-        self.refuse(stop)
+        self.unprepared += 1;
+        self.refuse(stop, self.unprepared)
     }
 
     /// The newest release is examined anew, whatever came of it before.
@@ -312,16 +318,16 @@ impl ReleaseWatch {
         self.warnings = warnings;
     }
 
-    fn refuse(&mut self, stop: &Stop) -> Option<HistoryEntry> {
+    /// `count` failures of this kind by now: only the first is for the history, and the pauses grow with them.
+    fn refuse(&mut self, stop: &Stop, count: u32) -> Option<HistoryEntry> {
         let (text, cause) = (stop.to_string(), stop.cause());
         // How full a disk is changes with each look: that is told once, whatever else was before.
         let first = match stop {
             Stop::NoRoom(_) => !std::mem::replace(&mut self.told_no_room, true),
-            Stop::Refused(_) | Stop::Later(_) => self.failures == 0,
+            Stop::Refused(_) | Stop::Later(_) => count == 1,
         };
-        self.failures += 1;
         if stop.passes() {
-            let wait = AGAIN.after(self.failures);
+            let wait = AGAIN.after(count);
             self.again_at = Some(now() + Millis::try_from(wait.as_millis()).unwrap_or(30_000));
         }
         let why = Why { text, cause };

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
+use landfall_core::image_store;
 
 use crate::failure::chain;
 
@@ -34,8 +35,10 @@ pub struct Engine {
 pub struct EngineFacts {
     /// `26.1.5` and the like.
     pub version: String,
-    /// Where it keeps all that it has.
+    /// Where it keeps all that it has, images apart where containerd has them.
     pub root_directory: PathBuf,
+    /// containerd's directory, where images are in it.
+    pub images: Option<PathBuf>,
     /// Whether containers run on while it restarts.
     pub live_restore: bool,
     /// What logs of containers go to.
@@ -74,9 +77,12 @@ impl Engine {
     /// What it says of itself.
     pub async fn facts(&self) -> Result<EngineFacts, NoEngine> {
         let info = within(self.docker.info()).await.map_err(NoEngine::Silent)?;
+        let containerd = info.containerd.as_ref().and_then(|containerd| containerd.address.as_deref());
+        let images = image_store::of_containerd(info.driver_status.as_deref(), containerd);
         Ok(EngineFacts {
             version: info.server_version.unwrap_or_default(),
             root_directory: info.docker_root_dir.unwrap_or_default().into(),
+            images: images.map(PathBuf::from),
             live_restore: info.live_restore_enabled.unwrap_or(false),
             logging_driver: info.logging_driver.unwrap_or_default(),
             systemd_cgroups: info.cgroup_driver.is_some_and(|driver| driver.to_string() == "systemd"),

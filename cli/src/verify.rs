@@ -104,7 +104,7 @@ pub async fn all(layout: &Layout, agent: &Agent, probing: Probing) -> Vec<Findin
     found.push(host::memory(&machine, settings));
     found.extend(disk::check(&machine, settings, docker));
     let reserve = settings.map_or_else(|| Host::default().reserve_disk, |settings| settings.host.reserve_disk);
-    found.extend(space::check(&machine, docker, reserve));
+    found.extend(space::check(&machine, facts, reserve));
     found.push(host::clock(&machine).await);
     found.push(host::docker_group(&machine));
     found.push(judge_glass(machine.needs_systemd(), break_glass::problem(layout, Some(&Timestamp::now()))));

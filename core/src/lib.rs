@@ -18,6 +18,7 @@
 //! | [`config`] | what is written in landfall.yaml, and [`config::Settings`], what it means |
 //! | [`credential`] | who we are to a registry, from a file |
 //! | [`daemon`] | what a daemon owes systemd: READY, STATUS, WATCHDOG, STOPPING, signals, exit codes |
+//! | [`image_store`] | where the Engine keeps images |
 //! | [`journal`] | events with a MESSAGE_ID, and the log's set-up |
 
 #![deny(clippy::disallowed_methods)]
@@ -31,6 +32,7 @@ pub mod credential;
 pub mod daemon;
 pub mod directory_watch;
 pub mod ids;
+pub mod image_store;
 pub mod journal;
 pub mod layout;
 pub mod machine_secrets;

@@ -117,6 +117,13 @@ impl Engine {
         Ok(info["DockerRootDir"].as_str().context("no `DockerRootDir`")?.into())
     }
 
+    /// Where it keeps images and what containers write: containerd's directory where that has them.
+    pub fn image_root(&self) -> Result<PathBuf> {
+        let info = self.call("GET", "/info", None)?;
+        let is_containerds = info["DriverStatus"].to_string().contains("io.containerd.snapshotter");
+        if is_containerds { Ok("/var/lib/containerd".into()) } else { self.data_root() }
+    }
+
     /// The ids of the running containers by service; a service with several has the last.
     pub fn serving_ids(&self, project: &str) -> Result<BTreeMap<String, String>> {
         let running = self.containers(project)?.into_iter().filter(|container| container.state == "running");

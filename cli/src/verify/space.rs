@@ -6,17 +6,21 @@ use nix::sys::statvfs::statvfs;
 
 use super::finding::{Finding, Subject};
 use super::machine::Machine;
+use crate::docker::EngineFacts;
 
 /// So many per cent before pulls have to wait a person is warned.
 const WARNED_BEFORE: u64 = 10;
 
-/// Docker's directory, ours, and the root: of each so many per cent must stay free, or nothing is pulled (`host.reserve.disk`).
-pub fn check(machine: &Machine, docker: Option<&Path>, reserve: u8) -> Vec<Finding> {
+/// Docker's directory, containerd's where images are in it, ours, and the root: of each so many per cent must stay free, or nothing is
+/// pulled (`host.reserve.disk`).
+pub fn check(machine: &Machine, docker: Option<&EngineFacts>, reserve: u8) -> Vec<Finding> {
     let ours = machine.layout.watcher().parent().map_or_else(PathBuf::new, Path::to_owned);
     let one = |path: &Path| judge(path, used(path), reserve);
     let no_docker =
         || Subject::new("disk", "there is room for Docker's containers and images").skip("the Engine did not answer");
-    vec![docker.map_or_else(no_docker, one), one(&ours), one(machine.layout.root())]
+    let of_docker = docker.map_or_else(no_docker, |docker| one(&docker.root_directory));
+    let of_images = docker.and_then(|docker| docker.images.as_deref()).map(one);
+    [of_docker].into_iter().chain(of_images).chain([one(&ours), one(machine.layout.root())]).collect()
 }
 
 /// How many per cent of the bytes and of the inodes are in use; a file system may count none.

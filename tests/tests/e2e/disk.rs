@@ -66,7 +66,7 @@ fn keep_free(vm: &Vm, share: &str) -> Result<()> {
 fn waits(vm: &Vm, seq: u64, published: &Published) -> Result<()> {
     let entry = vm.recorded(seq, HistoryEvent::Refused, Some(&published.release))?;
     ensure!(entry.cause == Some(Cause::DiskFull), "{entry:?}");
-    let root = vm.engine.data_root()?;
+    let root = vm.engine.image_root()?;
     eventually(SOON, "`status` says why", || {
         let status = vm.status()?;
         let reason = status.reason.context("no reason")?;

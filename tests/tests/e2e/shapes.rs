@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
+use landfall_core::ids::ReleaseId;
 use landfall_core::protocol::HistoryEvent;
 use landfall_tests::suite::on_a_vm;
 use landfall_tests::vm::{SOON, Vm};
-use landfall_tests::wait::eventually;
+use landfall_tests::wait::{eventually, throughout};
+use serde_json::json;
 
 const API: &str = "  api:\n";
 const SIDECAR: &str = "  sidecar:
@@ -26,6 +28,9 @@ const SIDECAR: &str = "  sidecar:
 
   api:
 ";
+
+/// How long nothing more may be told: several tries fall into it.
+const TRIES: Duration = Duration::from_secs(8);
 
 /// Its health check asks the api, through the network that they share.
 #[test]
@@ -110,6 +115,44 @@ fn a_changed_network_is_made_beside_the_old_one_which_goes_after_probation() {
         assert_eq!(networks(vm)?, new);
         Ok(())
     });
+}
+
+/// What passes every check and cannot be created, for its addresses are somebody else's: told once, tried again, and made when it can be.
+#[test]
+fn a_network_whose_addresses_are_taken_is_made_when_they_are_free() {
+    on_a_vm("taken", |vm| {
+        let v1 = vm.publish_version("v1", &[])?;
+        vm.live(&v1)?;
+        let [high, low] = vm.port().to_be_bytes();
+        let subnet = format!("10.{high}.{low}.0/24");
+        let taker = format!("{}-taker", vm.app);
+        let of_taker = json!({ "Name": taker, "IPAM": { "Config": [{ "Subnet": subnet }] } });
+        vm.engine.call("POST", "/networks/create", Some(&of_taker))?;
+        let told = what_cannot_be_created_is_told_once(vm, &subnet);
+        vm.engine.call("DELETE", &format!("/networks/{taker}"), None)?;
+        let release = told?;
+        vm.serves(&v1)?;
+        vm.recorded(0, HistoryEvent::Live, Some(&release))?;
+        vm.serves(&v1)
+    });
+}
+
+fn what_cannot_be_created_is_told_once(vm: &Vm, subnet: &str) -> Result<ReleaseId> {
+    let networks =
+        format!("networks:\n  default: {{ ipam: {{ config: [{{ subnet: {subnet} }}] }} }}\n\nvolumes:\n  data");
+    vm.project.edit("compose.yaml", "volumes:\n  data", &networks)?;
+    let release = vm.publish()?;
+    let entry = vm.recorded(0, HistoryEvent::Refused, Some(&release))?;
+    let reason = entry.reason.context("no reason")?;
+    ensure!(reason.contains("could not create") && reason.contains("overlaps"), "{reason}");
+    throughout(TRIES, "it is told once", || {
+        let told = vm.history()?.into_iter().filter(|entry| entry.event == HistoryEvent::Refused).count();
+        let log = std::fs::read_to_string(vm.directory().join("landfall-agent.log"))?;
+        let logged = log.lines().filter(|line| line.contains("is not rolled out")).count();
+        ensure!((told, logged) == (1, 1), "told {told} times, logged {logged} times");
+        Ok(())
+    })?;
+    Ok(release)
 }
 
 fn container(vm: &Vm, name: &str) -> Result<String> {

@@ -147,16 +147,31 @@ fn write_project(vm: &Vm, version: &str) -> Result<()> {
     Ok(std::fs::write(vm.directory().join("compose.yaml"), text)?)
 }
 
-/// 2.26 has it among what is in trial, and cannot write its newer form to a registry of before; 5.x asks for TLS even on loopback.
 fn compose_publish(vm: &Vm, plugin: &Path, channel: &str) -> Result<()> {
-    let output = Command::new(plugin).args(["version", "--short"]).output()?;
-    let old = String::from_utf8(output.stdout)?.trim().trim_start_matches('v').starts_with("2.");
-    let verb: &[&str] =
-        if old { &["alpha", "publish", "--oci-version", "1.0"] } else { &["publish", "--yes", "--insecure-registry"] };
+    let (plugin, verb) = if let Some(verb) = publishing(plugin)? {
+        (plugin.to_owned(), verb)
+    } else {
+        let other = programs::other_compose_plugin()?;
+        let verb = publishing(&other)?.context("neither Compose publishes without TLS")?;
+        (other, verb)
+    };
     let file = vm.directory().join("compose.yaml");
     let mut command = Command::new(plugin);
     command.arg("--file").arg(file).args(verb).arg(channel).env("PORT", vm.port().to_string());
     run(&mut command)
+}
+
+/// The words with which it publishes to a registry without TLS. 2.26 has that among what is in trial, and cannot write its newer form to
+/// a registry of before; 5.x asks for TLS even on loopback unless it is told; 2.40 always does, which is none.
+fn publishing(plugin: &Path) -> Result<Option<&'static [&'static str]>> {
+    let knows = |words: &[&str]| -> Result<bool> {
+        Ok(Command::new(plugin).args(words).arg("--help").output()?.status.success())
+    };
+    Ok(match (knows(&["publish"])?, knows(&["publish", "--insecure-registry"])?) {
+        (_, true) => Some(&["publish", "--yes", "--insecure-registry"]),
+        (false, false) => Some(&["alpha", "publish", "--oci-version", "1.0"]),
+        (true, false) => None,
+    })
 }
 
 fn served(vm: &Vm, version: &str) -> Result<()> {
