@@ -61,6 +61,7 @@ make_root() {
         noble)
             printf "deb $ubuntu %s main universe\n" noble noble-updates noble-security >"$root/etc/apt/sources.list"
             inside apt-get update -q
+            inside apt-get upgrade -qy
             install "$oras" "$root/usr/local/bin/"
             ;;
         esac
