@@ -7,18 +7,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use landfall_core::backoff::Backoff;
 use landfall_core::config::Settings;
 use landfall_core::daemon::Daemon;
 use landfall_core::ids::{AppName, printable};
 use landfall_core::journal::event;
 use landfall_core::layout::Layout;
-use tokio::sync::{Notify, OnceCell, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::app_loop::AppLoop;
 use crate::decide::PROBATION;
 use crate::engine::door;
 use crate::engine::{Engine, MachineFacts};
+use crate::found_plugin::FoundPlugin;
 use crate::shared::{AppView, Shared};
 use crate::state::{AppState, Phase};
 use crate::{children, instance, preview_watch, socket, status, status_file, watch};
@@ -31,6 +33,8 @@ const SOCKET_VARIABLE: &str = "LANDFALL_DOCKER_HOST";
 const PROBATION_VARIABLE: &str = "LANDFALL_PROBATION_MS";
 /// When a missing Compose is told, if no release asked for it earlier.
 const COMPOSE_AFTER: Duration = Duration::from_secs(10);
+/// Between two looks for one that was not there.
+const COMPOSE_AGAIN: Backoff = Backoff { first: Duration::from_secs(2), most: Duration::from_secs(30) };
 /// How often the heart beats; the watchdog's promise is several times that.
 const BEAT: Duration = Duration::from_secs(5);
 
@@ -67,7 +71,7 @@ pub async fn run(layout: Layout) -> Result<()> {
         admission: tokio::sync::Mutex::new(()),
         settings_epoch: Cell::new(1),
         settings_problem: RefCell::new(problem),
-        plugin: OnceCell::new(),
+        plugin: FoundPlugin::default(),
         machine: RefCell::new(MachineFacts::default()),
         engine_problem: RefCell::new(None),
         boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
@@ -184,8 +188,18 @@ async fn settings(layout: &Layout) -> Result<(Settings, Option<String>)> {
 /// cores with it.
 async fn look_for_compose(shared: Rc<Shared>) {
     tokio::time::sleep(COMPOSE_AFTER).await;
-    if let Err(why) = shared.plugin().await {
-        tracing::error!("no release can be rolled out: {why}");
+    let (mut failures, mut told) = (0, None);
+    while let Err(why) = shared.plugin.get().await {
+        if told.as_ref() != Some(&why) {
+            tracing::error!("no release can be rolled out: {why}");
+        }
+        failures += 1;
+        told = Some(why);
+        tokio::time::sleep(COMPOSE_AGAIN.after(failures)).await;
+    }
+    if told.is_some() {
+        tracing::info!("Docker Compose is there, releases can be rolled out");
+        shared.changed.notify_one();
     }
 }
 
@@ -193,7 +207,7 @@ async fn look_for_compose(shared: Rc<Shared>) {
 fn summary(shared: &Shared) -> String {
     let views = shared.views.borrow();
     let engine = shared.engine_problem.borrow().clone().or_else(|| door::too_old(&shared.machine.borrow().version));
-    let problem = engine.or_else(|| shared.plugin.get().and_then(|found| found.as_ref().err().cloned()));
+    let problem = engine.or_else(|| shared.plugin.problem());
     let apps = views.iter().map(|(app, view)| format!("{app}: {}", status::word_of(view)));
     let words: Vec<String> = problem.into_iter().chain(apps).collect();
     if words.is_empty() { "no apps".to_owned() } else { words.join(", ") }

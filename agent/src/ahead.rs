@@ -65,7 +65,7 @@ impl Ahead {
             if let Some(spare) = spare {
                 spare.await?;
             }
-            let plugin = shared.plugin().await.map_err(anyhow::Error::msg)?;
+            let plugin = shared.plugin.get().await.map_err(anyhow::Error::msg)?;
             Ok(plugin.prepare(&app, &shared.layout.current(&app), given).await?)
         });
         Waiting { give: Some(give), task }

@@ -39,7 +39,8 @@ const GARBAGE: (&str, &str) = ("GOGC", "400");
 /// Containers of services that are not in the document are no orphans: most of the stack stays as it is.
 const ORPHANS: (&str, &str) = ("COMPOSE_IGNORE_ORPHANS", "1");
 
-const VERSION_DEADLINE: Duration = Duration::from_secs(10);
+/// An idle machine needs 0.03 s, one that boots under emulation more than 10.
+const VERSION_DEADLINE: Duration = Duration::from_secs(30);
 const CONFIG_DEADLINE: Duration = Duration::from_secs(20);
 const PREPARE_DEADLINE: Duration = Duration::from_mins(2);
 /// It has 25 MB, and a pull can take minutes.

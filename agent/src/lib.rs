@@ -25,6 +25,7 @@ pub mod engine_end;
 pub mod expiry;
 pub mod fence;
 pub mod final_model;
+pub mod found_plugin;
 pub mod graph;
 pub mod history;
 pub mod inspection;

@@ -78,7 +78,7 @@ fn machine(shared: &Shared, started: Timestamp) -> Machine {
     Machine {
         started,
         engine: shared.engine_problem.borrow().is_none(),
-        compose: shared.plugin.get().map(Result::is_ok),
+        compose: shared.plugin.is_there(),
         settings: shared.settings_problem.borrow().is_none(),
         disks: disks::look(shared).found.into_iter().filter_map(disk).collect(),
         reserve: Ratio::per_cent(shared.settings().host.reserve_disk),

@@ -141,7 +141,7 @@ async fn examine(
              or widen the range in landfall.yaml"
         )));
     }
-    let plugin = shared.plugin().await.map_err(Stop::Later)?;
+    let plugin = shared.plugin.get().await.map_err(Stop::Later)?;
     if shared.machine.borrow().memory == 0 {
         let facts = shared.engine.machine().await?;
         shared.machine.replace(facts);

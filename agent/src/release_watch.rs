@@ -186,6 +186,10 @@ impl ReleaseWatch {
         }
         if self.aim.as_ref() != Some(&aim) {
             (self.failures, self.unprepared) = (0, 0);
+            if self.aimed() != Some(&aim.release) {
+                // Of another one the same reason is news.
+                self.refused = None;
+            }
             self.told_no_room = false;
             self.shared.too_large.borrow_mut().retain(|(app, _), _| *app != self.app);
             let before = self.candidate.take();

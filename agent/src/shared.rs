@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use landfall_core::config::Settings;
@@ -12,11 +12,10 @@ use landfall_core::ids::AppName;
 use landfall_core::layout::Layout;
 use landfall_core::protocol::Cause;
 use landfall_core::secrets::SecretNeed;
-use tokio::sync::{Notify, OnceCell, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::children;
-use crate::compose_plugin::ComposePlugin;
 use crate::engine::{Engine, MachineFacts};
+use crate::found_plugin::FoundPlugin;
 use crate::observed::Observed;
 use crate::previews::Slots;
 use crate::pulls::{Pulls, TooLarge};
@@ -49,8 +48,8 @@ pub struct Shared {
     pub settings_epoch: Cell<u64>,
     /// Why the settings on disk are not those in force.
     pub settings_problem: RefCell<Option<String>>,
-    /// The Compose plugin, or why there is none, once it was looked for; see [`Self::plugin`].
-    pub plugin: OnceCell<Result<Rc<ComposePlugin>, String>>,
+    /// The Compose plugin.
+    pub plugin: FoundPlugin,
     /// The machine, once the Engine has answered.
     pub machine: RefCell<MachineFacts>,
     /// Why the Engine does not answer.
@@ -163,15 +162,6 @@ impl Shared {
     /// The settings in force.
     pub fn settings(&self) -> Rc<Settings> {
         Rc::clone(&self.settings.borrow())
-    }
-
-    /// The Compose plugin, or why there is none. Looked for once.
-    pub async fn plugin(&self) -> Result<Rc<ComposePlugin>, String> {
-        let look = || async {
-            let found = ComposePlugin::find(Some(Path::new(children::OWN_PROGRAM))).await;
-            found.map(Rc::new).map_err(|error| format!("{:#}", anyhow::Error::from(error)))
-        };
-        self.plugin.get_or_init(look).await.clone()
     }
 
     /// Memory caps promised to all apps but this one, bytes.

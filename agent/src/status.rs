@@ -39,7 +39,7 @@ pub async fn status(shared: &Shared, memory: Memory) -> Status {
     let ask = engine_answers && memory == Memory::Asked;
     let until = ask.then(|| tokio::time::Instant::now() + PATIENCE);
     problems.extend(door::too_old(&shared.machine.borrow().version));
-    problems.extend(shared.plugin.get().and_then(|found| found.as_ref().err().cloned()));
+    problems.extend(shared.plugin.problem());
     problems.extend(shared.settings_problem.borrow().clone());
     problems.extend(shared.preview_problems.borrow().iter().cloned());
     let views = shared.views.borrow().clone();
@@ -97,9 +97,13 @@ fn words(view: &AppView) -> (String, Option<String>, String) {
         Phase::Ending { reason } => Some(reason.clone()),
         _ => None,
     };
-    let reason = ending.or(view.refused.clone()).or(view.quarantined.clone()).or(view.why.clone());
-    // Both are true at once: what keeps the newest release that is here, and what keeps a newer one from coming.
-    let reasons: Vec<String> = reason.into_iter().chain(channel_problem).collect();
+    let newest = view.refused.clone().or(view.quarantined.clone());
+    // All are true at once: what keeps what is to run, what keeps the newest release that is here, and what keeps a newer one from coming.
+    let of_app = match ending {
+        Some(ending) => vec![ending],
+        None => view.why.clone().into_iter().chain(newest).collect(),
+    };
+    let reasons: Vec<String> = of_app.into_iter().chain(channel_problem).collect();
     let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
     let word = if view.preflight && matches!(view.state.phase, Phase::Idle) { "preflight" } else { view.state.word() };
     let next = match &view.state.phase {

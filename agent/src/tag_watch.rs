@@ -135,7 +135,7 @@ async fn find(shared: &Shared, app: &AppName) -> Result<Tags, Stop> {
             file.display()
         )));
     }
-    let plugin = shared.plugin().await.map_err(Stop::Later)?;
+    let plugin = shared.plugin.get().await.map_err(Stop::Later)?;
     let question = Question {
         layout: shared.layout.clone(),
         app: app.clone(),

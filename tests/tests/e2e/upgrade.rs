@@ -1,11 +1,14 @@
 //! Another version of Compose under a running stack changes nothing, there and back, and rolls out as the first did.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
+use landfall_core::protocol::{Cause, HistoryEvent};
 use landfall_tests::events::Recorder;
 use landfall_tests::programs;
 use landfall_tests::suite::on_a_vm;
@@ -33,6 +36,33 @@ fn another_compose_under_a_running_stack_changes_nothing() {
         changes_nothing(vm, &own, "252ms")?;
         replaces_the_api_alone(vm, "v3")?;
         made_by(vm, "api", &versions[0])
+    });
+}
+
+/// As on a machine where it is installed late, or that has just booted and is too slow to say its version.
+#[test]
+fn a_compose_that_cannot_be_used_is_looked_for_again() {
+    on_a_vm("late-compose", |vm| {
+        let v1 = vm.publish_version("v1", &[])?;
+        vm.live(&v1)?;
+        let seq = vm.last_seq()?;
+        vm.stop_agent()?;
+        // Written to in place: who may run it may run this file.
+        let late = vm.directory().join("docker-compose");
+        std::fs::write(&late, "no program")?;
+        std::fs::set_permissions(&late, Permissions::from_mode(0o755))?;
+        vm.start_agent_with(&[("LANDFALL_COMPOSE", &late)])?;
+        let v2 = vm.publish_version("v2", &[])?;
+        let refused = vm.recorded(seq, HistoryEvent::Refused, Some(&v2.release))?;
+        ensure!(refused.cause == Some(Cause::Unavailable), "{refused:?}");
+        let said = || Ok::<_, anyhow::Error>(vm.landfall(&["status"])?.stdout);
+        ensure!(said()?.starts_with("problem: cannot ask Docker Compose for its version"), "{}", said()?);
+        vm.serves(&v1)?;
+
+        std::fs::write(&late, std::fs::read(programs::compose_plugin()?)?)?;
+        vm.live(&v2)?;
+        ensure!(!said()?.contains("problem"), "{}", said()?);
+        Ok(())
     });
 }
 

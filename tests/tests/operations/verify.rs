@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use landfall_tests::engine::Engine;
 use landfall_tests::programs;
 use landfall_tests::sandbox::fault::Service;
 use landfall_tests::vm::SOON;
@@ -171,14 +172,18 @@ pub fn each_fault_is_seen(stage: &Stage) -> Result<()> {
 /// Every line of the table, and none else.
 fn well(stage: &Stage) -> Result<()> {
     let (code, lines) = look(stage)?;
+    let engine = Engine::of_this_machine();
+    // Where containerd has the images, its directory has a line too.
+    let apart = usize::from(engine.image_root()? != engine.data_root()?);
     for (check, count, allowed) in WELL {
         let found: Vec<&Line> = lines.iter().filter(|line| line.check == *check).collect();
-        ensure!(found.len() == *count, "`{check}` has {} lines, not {count}: {found:?}", found.len());
+        let count = if *check == "disk" { count + apart } else { *count };
+        ensure!(found.len() == count, "`{check}` has {} lines, not {count}: {found:?}", found.len());
         for line in found {
             ensure!(allowed.contains(&line.result.as_str()), "`{check}` should be one of {allowed:?}: {line:?}");
         }
     }
-    ensure!(lines.len() == WELL.iter().map(|(_, count, _)| count).sum::<usize>(), "{lines:?}");
+    ensure!(lines.len() == WELL.iter().map(|(_, count, _)| count).sum::<usize>() + apart, "{lines:?}");
     ensure!(code == 0, "it ends with {code}");
     Ok(())
 }
