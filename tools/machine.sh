@@ -4,6 +4,12 @@
 # would; `machine_test NAME TESTS…` runs a test program of ours in it.
 
 machine_start() {
+    case $PWD/ in
+    /tmp/* | /run/*)
+        echo "${0##*/}: a machine has a /tmp and a /run of its own, which would hide \`$PWD\`; next: work in another directory" >&2
+        return 1
+        ;;
+    esac
     machine=landfall-machine-$1-$$
     trap machine_end EXIT
     docker run -d --name "$machine" --label io.landfall.machine=test --hostname vm --privileged --cgroupns=private \
