@@ -278,9 +278,15 @@ fn agent_is_broken(stage: &Stage, serves: &Published) -> Result<()> {
     before.values().try_for_each(|id| vm.engine.kill(id))?;
     // One is there no more.
     vm.engine.remove(&before["api"])?;
+    let by_hand = Recorder::start(&vm.engine, &[app])?;
     stage.types(&format!("{BY_HAND} up -d"), "Started")?;
     stage.types(&format!("{BY_HAND} ps"), "api")?;
     vm.serves(serves)?;
+    eventually(SOON, "the migration that was started again has ended", || {
+        let changes = by_hand.changes();
+        ensure!(changes.iter().any(|c| c.action == "die" && c.what.contains("-migrate-")), "{changes:?}");
+        Ok(())
+    })?;
     let after = vm.engine.serving_ids(app)?;
     let others = |mut ids: BTreeMap<String, String>| {
         ids.retain(|service, _| service != "api" && service != "migrate");
