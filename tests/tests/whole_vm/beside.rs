@@ -201,11 +201,12 @@ fn break_glass(story: &Life<Machine>) -> Result<()> {
     let verified = story.guest.run(&["landfall", "verify", "--json"])?.stdout;
     let warned = verified.lines().any(|line| line.contains("\"check\":\"break-glass\"") && line.contains("\"warn\""));
     ensure!(warned, "{verified}");
-    let told = entries(story, event::BREAK_GLASS_ON)?.pop().context("no entry")?;
+    let told = entries(story, event::BREAK_GLASS_ON)?;
+    ensure!(told.len() == 2, "one that did not start, one that did: {told:?}");
     for (field, value) in
         [("LANDFALL_WHO", "ops"), ("LANDFALL_WHY", "the tunnel is down"), ("LANDFALL_TO", "127.0.0.1:8080")]
     {
-        ensure!(told[field] == value, "{field}: {told}");
+        ensure!(told[1][field] == value, "{field}: {}", told[1]);
     }
 
     // Again: more time, and elsewhere, where nobody answers. Not even kill -9 ends it.
