@@ -16,6 +16,10 @@ use tracing_subscriber::layer::SubscriberExt;
 /// The environment variable that sets the level: `error`, `warn`, `info` (the default), `debug` or `trace`.
 pub const LEVEL_VARIABLE: &str = "LANDFALL_LOG";
 
+/// The unit that an entry of root's is about; `journalctl -u` asks for it too. What says one line and ends is often gone before journald
+/// has looked up which unit it belonged to (`_SYSTEMD_UNIT`): systemd.journal-fields(7), docs/facts.md.
+const UNIT_FIELD: &str = "OBJECT_SYSTEMD_UNIT";
+
 /// Where log lines of this process go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sink {
@@ -56,13 +60,29 @@ fn journal_layer(program: &str) -> Option<tracing_journald::Layer> {
 
 fn native_layer(program: &str) -> Option<tracing_journald::Layer> {
     let layer = tracing_journald::layer().ok()?;
+    let unit = if nix::unistd::geteuid().is_root() { unit() } else { None };
     // Fields keep their names (`LANDFALL_APP`), and `info` is the journal's own informational.
     Some(
         layer
+            .with_custom_fields(unit.map(|unit| (UNIT_FIELD, unit)))
             .with_syslog_identifier(program.to_owned())
             .with_field_prefix(None)
             .with_priority_mappings(PriorityMappings { info: Priority::Informational, ..PriorityMappings::new() }),
     )
+}
+
+/// The service this process belongs to, if to one.
+fn unit() -> Option<String> {
+    service(&std::fs::read_to_string("/proc/self/cgroup").ok()?).map(str::to_owned)
+}
+
+/// Out of `/proc/self/cgroup`: the line of systemd's own hierarchy, of either version (cgroups(7)).
+fn service(cgroups: &str) -> Option<&str> {
+    let path = cgroups.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        rest.strip_prefix("name=systemd:").or_else(|| rest.strip_prefix(':'))
+    })?;
+    path.rsplit('/').next().filter(|name| name.ends_with(".service"))
 }
 
 fn level(text: Option<&str>) -> LevelFilter {
@@ -76,6 +96,23 @@ fn use_colour() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_is_known_by_its_control_group() {
+        for (cgroups, wanted) in [
+            ("0::/system.slice/landfall-host.service\n", Some("landfall-host.service")),
+            (
+                "4:pids:/x.service\n1:name=systemd:/system.slice/landfall-data-disk.service\n0::/\n",
+                Some("landfall-data-disk.service"),
+            ),
+            ("0::/user.slice/user-1000.slice/session-3.scope\n", None),
+            ("4:pids:/x.service\n0::/\n", None),
+            ("garbled", None),
+            ("", None),
+        ] {
+            assert_eq!(service(cgroups), wanted, "{cgroups:?}");
+        }
+    }
 
     #[test]
     fn an_unknown_level_is_the_default() {

@@ -56,8 +56,9 @@ pub fn an_operator_needs_no_root(stage: &Stage) -> Result<()> {
 pub fn a_guard_that_was_taken_away_comes_back() -> Result<()> {
     run("systemctl restart landfall-host.timer")?;
     let since = run("date +%s.%N")?;
+    let guard_restored = format!("MESSAGE_ID={}", event::GUARD_RESTORED);
     let told =
-        || journal(&["--since", &format!("@{}", since.trim()), &format!("MESSAGE_ID={}", event::GUARD_RESTORED)]);
+        || journal(&["--unit", "landfall-host-check", "--since", &format!("@{}", since.trim()), &guard_restored]);
     run("nft delete table inet landfall_guard")?;
     let gone = Instant::now();
     eventually(PATIENCE, "the guard is back", || run("nft list table inet landfall_guard").map(drop))?;
@@ -68,7 +69,7 @@ pub fn a_guard_that_was_taken_away_comes_back() -> Result<()> {
         ensure!(entries.len() == 1, "{entries:?}");
         entries.pop().context("no entry")
     })?;
-    ensure!(entry["_SYSTEMD_UNIT"] == "landfall-host-check.service", "{entry}");
+    ensure!(entry["OBJECT_SYSTEMD_UNIT"] == "landfall-host-check.service" && entry["_UID"] == "0", "{entry}");
     ensure!(entry["LANDFALL_TABLE"] == "landfall_guard" && entry["PRIORITY"] == "4", "{entry}");
     Ok(())
 }
