@@ -1,13 +1,15 @@
 //! The agent's metrics as text that Prometheus reads. Pure. Moments and not ages, so that what was written stays true; labels are
 //! names and words of small sets, never free text, and never anything of a secret but its dates.
 
+mod exposition;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use landfall_core::protocol::{AppStatus, Cause, Status};
 
+use self::exposition::{Page, seconds, thousandths};
 use crate::room::Ratio;
 use crate::secret_ages::SecretAges;
 use crate::totals::{OUTCOMES, Totals};
@@ -264,67 +266,9 @@ fn of_secrets(page: &mut Page, apps: &[(&AppStatus, &App)]) {
     }
 }
 
-/// The text as far as it is written.
-#[derive(Default)]
-struct Page {
-    text: String,
-    name: &'static str,
-}
-
-impl Page {
-    /// Begins a family; its samples follow.
-    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
-        self.name = name;
-        let _ = writeln!(self.text, "# HELP {name} {help}.\n# TYPE {name} {kind}");
-    }
-
-    fn sample(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        self.suffixed("", labels, value);
-    }
-
-    /// Left out where it is not known.
-    fn known(&mut self, labels: &[(&str, &str)], value: Option<impl std::fmt::Display>) {
-        if let Some(value) = value {
-            self.sample(labels, value);
-        }
-    }
-
-    /// A time in RFC 3339; what is none is left out.
-    fn moment(&mut self, labels: &[(&str, &str)], time: Option<&str>) {
-        self.known(labels, time.and_then(|time| time.parse().ok()).map(seconds));
-    }
-
-    fn suffixed(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        let _ = write!(self.text, "{}{suffix}", self.name);
-        for (count, (key, text)) in labels.iter().enumerate() {
-            let _ = write!(self.text, "{}{key}=\"", if count == 0 { '{' } else { ',' });
-            for c in text.chars() {
-                match c {
-                    '\\' => self.text.push_str("\\\\"),
-                    '"' => self.text.push_str("\\\""),
-                    '\n' => self.text.push_str("\\n"),
-                    c => self.text.push(c),
-                }
-            }
-            self.text.push('"');
-        }
-        let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" });
-    }
-}
-
-fn seconds(time: Timestamp) -> String {
-    thousandths(time.as_millisecond())
-}
-
 /// Far beyond what is ever counted here.
 fn whole(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
-}
-
-fn thousandths(value: i64) -> String {
-    let sign = if value < 0 { "-" } else { "" };
-    let value = value.unsigned_abs();
-    format!("{sign}{}.{:03}", value / 1000, value % 1000)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod landfall_yaml;
 mod render;
 mod values;
+mod words;
 
 use std::fs;
 use std::path::Path;

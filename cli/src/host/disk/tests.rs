@@ -1,31 +1,18 @@
 //! The data disk on loop devices, as root: what is formatted, taken, refused, and how it goes on after a power cut. Each test has a root
 //! and a disk of its own; what it mounts lies below that root.
 
+mod bench;
+
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
-use std::path::PathBuf;
 
+use self::bench::{Bench, SIZE, lun, said};
 use super::content::{Content, mark};
 use super::*;
 use crate::host::stand_in::program;
 
 const MIB: u64 = 1 << 20;
-const SIZE: u64 = 256 * MIB;
-
-/// A machine, and a disk at its LUN 0. Dropping it takes the disk off.
-struct Bench {
-    root: tempfile::TempDir,
-    file: PathBuf,
-    device: String,
-}
-
-fn said(program: &str, arguments: &[&str]) -> String {
-    #[expect(clippy::disallowed_methods, reason = "a test's own child")]
-    let output = std::process::Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
 
 /// In a process of their own: what a test has open alone, a child that another test starts has open too until its exec, and the disk is
 /// in use.
@@ -34,92 +21,6 @@ fn one_after_the_other() {
     let tests = std::env::current_exe().unwrap();
     let ran = said(tests.to_str().unwrap(), &["--ignored", "--test-threads", "1", "host::disk::tests::"]);
     assert!(ran.contains("test result: ok.") && !ran.contains("running 0 tests"), "{ran}");
-}
-
-impl Bench {
-    fn new() -> Self {
-        let root = tempfile::Builder::new().prefix("landfall-disk-").tempdir_in("/var/tmp").unwrap();
-        let file = root.path().join("file");
-        File::create(&file).unwrap().set_len(SIZE).unwrap();
-        let device = said("/usr/sbin/losetup", &["--find", "--show", file.to_str().unwrap()]);
-        let bench = Self { root, file, device };
-        bench.attach();
-        bench
-    }
-
-    fn layout(&self) -> Layout {
-        Layout::new(self.root.path())
-    }
-
-    fn name(&self) -> PathBuf {
-        self.root.path().join("dev/disk/azure/data/by-lun/0")
-    }
-
-    fn attach(&self) {
-        fs::create_dir_all(self.name().parent().unwrap()).unwrap();
-        symlink(&self.device, self.name()).unwrap();
-    }
-
-    fn detach(&self) {
-        fs::remove_file(self.name()).unwrap();
-    }
-
-    fn grows_to(&self, size: u64) {
-        File::options().write(true).open(&self.file).unwrap().set_len(size).unwrap();
-        said("/usr/sbin/losetup", &["--set-capacity", &self.device]);
-    }
-
-    /// A boot, or a second run in this one.
-    async fn bring(&self) -> Result<Mounted, NotMounted> {
-        self.bring_with(&Tools::default()).await
-    }
-
-    async fn bring_with(&self, tools: &Tools) -> Result<Mounted, NotMounted> {
-        bring(&self.layout(), tools, &lun(), Duration::ZERO).await
-    }
-
-    /// What is left of a mount after a power cut, but for what was not yet written: nothing.
-    fn off(&self) {
-        said("/usr/bin/umount", &[self.volumes().to_str().unwrap()]);
-    }
-
-    /// Another machine, without a memory, with this disk.
-    fn replaced(&self) {
-        record::forget(&self.layout()).unwrap();
-    }
-
-    fn volumes(&self) -> PathBuf {
-        self.layout().docker_volumes()
-    }
-
-    fn is_mounted(&self) -> bool {
-        let place = fs::canonicalize(self.volumes()).unwrap();
-        mounts::at(&mounts::list().unwrap(), &place).is_some()
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        said("/usr/sbin/blockdev", &["--flushbufs", &self.device]);
-        fs::read(&self.file).unwrap()
-    }
-
-    async fn content(&self) -> Content {
-        let device = device::examine(Path::new(&self.device)).unwrap();
-        content::look(&Tools::default(), &device, &File::open(&self.device).unwrap()).await.unwrap()
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        let volumes = self.volumes();
-        if volumes.exists() && self.is_mounted() {
-            said("/usr/bin/umount", &[volumes.to_str().unwrap()]);
-        }
-        said("/usr/sbin/losetup", &["--detach", &self.device]);
-    }
-}
-
-fn lun() -> DataDisk {
-    serde_json::from_value(serde_json::json!({ "lun": 0 })).unwrap()
 }
 
 fn refused(brought: Result<Mounted, NotMounted>) -> String {
