@@ -229,7 +229,7 @@ fn privileged(layout: &Layout) -> Result<(), Failed> {
 }
 
 fn audited() -> Result<(), Failed> {
-    if journal::init_audit("landfall-break-glass") {
+    if journal::init_audit("landfall-break-glass", SERVICE) {
         return Ok(());
     }
     Err(Failed::new(Exit::Failed, "the journal does not answer, and nothing is opened or closed that is not audited")

@@ -43,9 +43,9 @@ pub fn init(program: &str) -> Sink {
     sink
 }
 
-/// As [`init()`], for a command that people type and that must leave a trace: always to the journal. Whether there is one.
-pub fn init_audit(program: &str) -> bool {
-    let Some(journal) = native_layer(program) else { return false };
+/// As [`init()`], for a command that root types about a `unit` and that must leave a trace: always to the journal. Whether there is one.
+pub fn init_audit(program: &str, unit: &str) -> bool {
+    let Some(journal) = native_layer(program, Some(unit.to_owned())) else { return false };
     // A log that is set up already stays.
     let _ =
         tracing::subscriber::set_global_default(tracing_subscriber::registry().with(LevelFilter::INFO).with(journal));
@@ -55,12 +55,12 @@ pub fn init_audit(program: &str) -> bool {
 fn journal_layer(program: &str) -> Option<tracing_journald::Layer> {
     // Only where systemd has connected stderr to the journal: a person who runs a daemon by hand wants to read it.
     std::env::var_os("JOURNAL_STREAM")?;
-    native_layer(program)
+    let own = if nix::unistd::geteuid().is_root() { unit() } else { None };
+    native_layer(program, own)
 }
 
-fn native_layer(program: &str) -> Option<tracing_journald::Layer> {
+fn native_layer(program: &str, unit: Option<String>) -> Option<tracing_journald::Layer> {
     let layer = tracing_journald::layer().ok()?;
-    let unit = if nix::unistd::geteuid().is_root() { unit() } else { None };
     // Fields keep their names (`LANDFALL_APP`), and `info` is the journal's own informational.
     Some(
         layer

@@ -127,6 +127,8 @@ fn the_machine_is_as_its_seed_says(story: &Life<Machine>) -> Result<()> {
         ("sshd -T", "passwordauthentication no"),
         ("apt-config dump APT::Periodic::Unattended-Upgrade", "\"1\""),
         ("apt-config dump Unattended-Upgrade::Package-Blacklist", "\"docker\""),
+        // Nothing newer is here.
+        ("apt-get install --only-upgrade docker.io containerd runc docker-cli docker-compose", "0 upgraded"),
         ("readlink /etc/systemd/system/swap.target", "/dev/null"),
         ("sudo --user=ops landfall status --json", "\"app\":\"web\""),
     ] {

@@ -14,6 +14,7 @@ use How::{Elsewhere, Machine};
 const PACKAGE: &str = "tests/tests/package.rs";
 const BESIDE: &str = "tests/tests/whole_vm/beside.rs";
 const DEB: &str = "tests/tests/deb.rs";
+const WHOLE_VM: &str = "tests/tests/whole_vm.rs";
 const DATA_DISK: &str = "tests/tests/whole_vm/data_disk.rs";
 
 /// By the words of the document.
@@ -25,6 +26,10 @@ pub const COMMANDS: &[(&str, How)] = &[
     ("apt install caddy", Elsewhere("packaging/image/packages", "caddy\n")),
     ("apt install nftables", Machine),
     ("apt purge landfall", Elsewhere(PACKAGE, "[\"purge\", \"-y\", \"landfall\"]")),
+    (
+        "apt-get install --only-upgrade docker.io containerd runc docker-cli docker-compose",
+        Elsewhere(WHOLE_VM, "apt-get install --only-upgrade docker.io containerd runc docker-cli docker-compose"),
+    ),
     ("apt remove landfall", Elsewhere(PACKAGE, "[\"remove\", \"-y\", \"landfall\"]")),
     (
         "cp -a /var/lib/docker/volumes.old/. /var/lib/docker/volumes/",

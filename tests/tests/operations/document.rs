@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 const PROGRAMS: &[&str] = &[
     "$EDITOR",
     "apt",
+    "apt-get",
     "az",
     "chmod",
     "chown",

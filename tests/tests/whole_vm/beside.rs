@@ -279,9 +279,10 @@ fn state(story: &Life<Machine>) -> Result<String> {
     Ok(story.guest.run(&["landfall", "break-glass"])?.stdout)
 }
 
-/// The journal's entries of an event, oldest first.
+/// The journal's entries of an event, oldest first: all of them are found with the unit.
 fn entries(story: &Life<Machine>, id: &str) -> Result<Vec<Value>> {
-    let ran = story.guest.run(&["journalctl", "--output=json", "--no-pager", &format!("MESSAGE_ID={id}")])?;
+    let (unit, id) = ("--unit=landfall-break-glass.service", format!("MESSAGE_ID={id}"));
+    let ran = story.guest.run(&["journalctl", "--output=json", "--no-pager", unit, &id])?;
     ran.stdout.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
