@@ -74,7 +74,7 @@ test: docker build
 	@tools/install-promtool.sh
 	@tools/install-cloud-init.sh
 	@tools/install-gitleaks.sh
-	cargo test --profile quick --workspace --no-fail-fast -- --test-threads 3
+	cargo test --profile quick --workspace --no-fail-fast -- --test-threads 4
 
 # What depends on Compose. By name and of the whole workspace, so that nothing is compiled a second time with other features.
 COMPOSE_TESTS = --test e2e --test harness --test kill_points --test start_first --test tour
@@ -83,7 +83,7 @@ test-compose-v5: docker build
 	@tools/install-compose-v5.sh
 	@tools/install-publishers.sh
 	LANDFALL_COMPOSE=$(CURDIR)/target/compose-v5/docker-compose \
-	    cargo test --profile quick --workspace --no-fail-fast $(COMPOSE_TESTS) -- --test-threads 3
+	    cargo test --profile quick --workspace --no-fail-fast $(COMPOSE_TESTS) -- --test-threads 4
 
 test-az: build
 	@tools/install-python.sh azure-cli azure.cli.core "as much of azure-cli as parses commands"

@@ -13,7 +13,7 @@ tools/make-vm-image.sh "$suite"
 machine_start "$suite"
 machine_install
 echo "$me: the end-to-end tests under units of $(machine systemctl --version | head -n 1) in $machine"
-machine_test e2e --test-threads 3 "$@"
+machine_test e2e --test-threads 4 "$@"
 if [ $# = 0 ]; then
     machine_test units --ignored --test-threads 1
     machine_test operations --ignored --test-threads 1
