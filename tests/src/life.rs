@@ -176,8 +176,8 @@ pub fn channel(world: &World) -> String {
 }
 
 /// The user-data that `landfall init --cloud-init` makes for a machine in that world; `directory` is for the values, `key` is whose
-/// owner may log in as [`ADMIN`], and `data_disk` is where its volumes lie, if not on the system's.
-pub fn user_data(world: &World, directory: &Path, key: &str, data_disk: Option<&serde_json::Value>) -> Result<String> {
+/// owner may log in as [`ADMIN`], and `more` is what its role has beside, or otherwise: an object.
+pub fn user_data(world: &World, directory: &Path, key: &str, more: &serde_json::Value) -> Result<String> {
     let mut values = json!({
         "app": APP,
         "admins": { ADMIN: [key] },
@@ -188,8 +188,8 @@ pub fn user_data(world: &World, directory: &Path, key: &str, data_disk: Option<&
             "vars": { "PORT": PORT.to_string() },
         } },
     });
-    if let Some(data_disk) = data_disk {
-        values["roles"]["staging"]["data_disk"] = data_disk.clone();
+    for (key, value) in more.as_object().context("no object")? {
+        values["roles"]["staging"][key] = value.clone();
     }
     let file = directory.join("values.yaml");
     std::fs::write(&file, values.to_string())?;

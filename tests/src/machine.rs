@@ -31,6 +31,7 @@ const RUNTIME_FAILED: &str = "waiting for init preliminary setup";
 #[derive(Debug)]
 pub struct Machine {
     name: String,
+    address: String,
 }
 
 /// What lies on a machine before its first boot, or is bound into it.
@@ -40,6 +41,8 @@ pub struct Blank<'a> {
     pub files: Vec<(String, String)>,
     /// Directories of this machine, by where they are mounted there.
     pub disks: Vec<(&'a Path, &'a str)>,
+    /// Where it is; [`world::MACHINE`] if not said.
+    pub address: Option<&'a str>,
     /// Names that are not in any name server.
     pub hosts: Vec<(&'a str, &'a str)>,
 }
@@ -59,7 +62,8 @@ impl Machine {
             create.args(["--add-host", &format!("{host}:{address}")]);
         }
         done(create.arg(image))?;
-        let machine = Self { name: name.to_owned() };
+        let address = blank.address.unwrap_or(world::MACHINE).to_owned();
+        let machine = Self { name: name.to_owned(), address };
         machine.lay_down(directory, &blank.files)?;
         Ok(machine)
     }
@@ -111,7 +115,7 @@ impl Guest for Machine {
     /// With its cable in.
     fn power_on(&mut self) -> Result<()> {
         self.start()?;
-        world::plug_in(self.process()?)
+        world::plug_in(self.process()?, &self.address)
     }
 
     fn cut_power(&mut self) -> Result<()> {
@@ -129,7 +133,7 @@ impl Guest for Machine {
     }
 
     fn url(&self) -> String {
-        format!("http://{}:{PORT}/", world::MACHINE)
+        format!("http://{}:{PORT}/", self.address)
     }
 }
 

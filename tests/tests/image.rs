@@ -23,8 +23,8 @@ const KEPT: &str = "/var/lib/docker/volumes/web_data/_data/kept";
 struct Place {
     directory: tempfile::TempDir,
     image: PathBuf,
-    /// What their user-data says of a data disk.
-    data_disk: Option<serde_json::Value>,
+    /// What its role has beside.
+    role: serde_json::Value,
 }
 
 impl Place {
@@ -32,7 +32,7 @@ impl Place {
         let image = std::env::var_os("LANDFALL_IMAGE_FILE")
             .context("`LANDFALL_IMAGE_FILE` is not set; next: `make image-test`")?;
         let directory = tempfile::Builder::new().prefix("landfall-world-").tempdir_in("/var/tmp")?;
-        Ok(Self { directory, image: image.into(), data_disk: None })
+        Ok(Self { directory, image: image.into(), role: json!({}) })
     }
 
     /// A blank machine, switched off, in a world.
@@ -49,7 +49,7 @@ impl Place {
         let key = self.path().join(format!("{name}-key"));
         let public = Qemu::key(&key)?;
         let seed = [
-            ("user-data", user_data(world, self.path(), &public, self.data_disk.as_ref())?),
+            ("user-data", user_data(world, self.path(), &public, &self.role)?),
             ("vendor-data", vendor_data(world, cache)?),
             ("meta-data", format!("instance-id: {name}\n")),
         ];
@@ -88,7 +88,7 @@ fn an_image_boots_serves_and_does_so_again_after_a_power_cut() -> Result<()> {
 #[test]
 #[ignore = "needs the image and a network of its own: `make image-test`"]
 fn a_machine_that_is_replaced_finds_its_data_on_the_old_disk() -> Result<()> {
-    let place = Place { data_disk: Some(json!({ "path": DATA_DISK })), ..Place::new()? };
+    let place = Place { role: json!({ "data_disk": { "path": DATA_DISK } }), ..Place::new()? };
     let disk = place.path().join("volumes");
     File::create(&disk)?.set_len(GIB)?;
     place.life("off")?.tell(|story| {

@@ -5,6 +5,8 @@
 mod beside;
 #[path = "whole_vm/data_disk.rs"]
 mod data_disk;
+#[path = "whole_vm/three.rs"]
+mod three;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -28,7 +30,9 @@ struct Place {
     directory: tempfile::TempDir,
     name: &'static str,
     cache: &'static str,
-    has_data_disk: bool,
+    /// What its role has beside.
+    role: serde_json::Value,
+    address: Option<&'static str>,
 }
 
 impl Place {
@@ -37,13 +41,19 @@ impl Place {
             directory: tempfile::Builder::new().prefix("landfall-world-").tempdir()?,
             name,
             cache,
-            has_data_disk: false,
+            role: json!({}),
+            address: None,
         })
     }
 
     /// A machine whose user-data asks for a data disk, as `data_disk` of the values makes it.
     fn with_data_disk(name: &'static str) -> Result<Self> {
-        Ok(Self { has_data_disk: true, ..Self::new(name, "off")? })
+        Ok(Self { role: json!({ "data_disk": { "lun": 0 } }), ..Self::new(name, "off")? })
+    }
+
+    /// One of several machines.
+    fn at(name: &'static str, address: &'static str, role: serde_json::Value) -> Result<Self> {
+        Ok(Self { role, address: Some(address), ..Self::new(name, "off")? })
     }
 
     /// `disks` as in [`Blank`].
@@ -60,11 +70,10 @@ impl Place {
         let directory = self.directory.path();
         let mut files = equipment();
         files.push(("/etc/landfall/landfall.d/50-test.yaml".to_owned(), drop_in(world, self.cache).to_string()));
-        let data_disk = self.has_data_disk.then(|| json!({ "lun": 0 }));
-        let user_data = user_data(world, directory, NOBODYS_KEY, data_disk.as_ref())?;
+        let user_data = user_data(world, directory, NOBODYS_KEY, &self.role)?;
         let seed = [("user-data", user_data), ("meta-data", format!("instance-id: {}\n", self.name))];
         files.extend(seed.map(|(file, text)| (format!("/var/lib/cloud/seed/nocloud/{file}"), text)));
-        let blank = Blank { files, disks, hosts: vec![("kv.vault.azure.net", VAULT)] };
+        let blank = Blank { files, disks, address: self.address, hosts: vec![("kv.vault.azure.net", VAULT)] };
         let name = format!("landfall-machine-{}-{}", std::process::id(), self.name);
         let machine = Machine::create(&name, &blank, directory)?;
         self.trust(&machine, world)?;
