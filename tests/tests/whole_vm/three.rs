@@ -1,7 +1,7 @@
 //! One release on three machines, as `edge`, `control` and `data` of cloud-init/values.yaml have it: each runs the services of its profile
 //! and has the secrets of those alone. Users ask the first, which asks the second, which asks the third.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use landfall_tests::life::{APP, Guest as _, Life};
 use landfall_tests::machine::Machine;
 use landfall_tests::project::Project;
@@ -86,7 +86,7 @@ fn containers(machine: &Machine) -> Result<String> {
 
 fn release(machine: &Machine) -> Result<String> {
     let status: serde_json::Value = serde_json::from_str(&told(machine, "landfall status --json")?)?;
-    Ok(status["apps"][0]["release"].to_string())
+    Ok(status["apps"][0]["release"].as_str().context("no release")?.to_owned())
 }
 
 fn told(machine: &Machine, line: &str) -> Result<String> {
