@@ -97,15 +97,16 @@ struct Lifetime {
 }
 
 fn lifetime(drill: &mut Drill<'_>) -> Result<Lifetime> {
-    let round = drill.publish(Course::Roll)?;
-    let child = started(drill.vm)?;
-    let began = Instant::now();
-    told(drill.vm, "idle")?;
-    let wait = began.elapsed();
-    ends(child)?;
-    let work = began.elapsed().saturating_sub(wait);
+    let (round, lifetime) = drill.publish_beside(Course::Roll, |witness| {
+        let child = started(witness.vm)?;
+        let began = Instant::now();
+        told(witness.vm, "idle")?;
+        let wait = began.elapsed();
+        ends(child)?;
+        Ok(Lifetime { wait, work: began.elapsed().saturating_sub(wait) })
+    })?;
     drill.finish(round)?;
-    Ok(Lifetime { wait, work })
+    Ok(lifetime)
 }
 
 /// Compose, from its start on.
@@ -132,40 +133,51 @@ fn ends(child: Pid) -> Result<()> {
 
 /// One round, counted from when Compose is told; false where it had ended by then.
 fn killed_after(drill: &mut Drill<'_>, offset: Duration) -> Result<bool> {
-    let round = drill.publish(Course::Roll)?;
-    let child = started(drill.vm)?;
-    told(drill.vm, "idle")?;
-    until(Instant::now() + offset);
-    let hit = kill_alive(child)?;
-    if hit {
-        drill.untouched(&round)?;
-    }
+    let (round, hit) = drill.publish_beside(Course::Roll, |witness| {
+        let child = started(witness.vm)?;
+        told(witness.vm, "idle")?;
+        until(Instant::now() + offset);
+        let hit = kill_alive(child)?;
+        if hit {
+            witness.untouched()?;
+        }
+        Ok(hit)
+    })?;
     drill.finish(round)?;
     Ok(hit)
 }
 
 /// One round, counted from its start; false where it was told by then.
 fn killed_waiting_after(drill: &mut Drill<'_>, offset: Duration) -> Result<bool> {
-    let round = drill.publish(Course::Roll)?;
-    let child = started(drill.vm)?;
-    until(Instant::now() + offset);
-    let hit = kill_alive(child)? && phase(drill.vm)? == "idle";
-    drill.untouched(&round)?;
+    let (round, hit) = drill.publish_beside(Course::Roll, |witness| {
+        let child = started(witness.vm)?;
+        until(Instant::now() + offset);
+        let killed = kill_alive(child)?;
+        let hit = killed && phase(witness.vm)? == "idle";
+        if killed {
+            witness.untouched()?;
+        }
+        Ok(hit)
+    })?;
     drill.finish(round)?;
     Ok(hit)
 }
 
 /// The agent killed so long after it started Compose; false where that was told by then.
 fn agent_killed_waiting_after(drill: &mut Drill<'_>, offset: Duration) -> Result<bool> {
-    let round = drill.publish(Course::Roll)?;
-    let child = started(drill.vm)?;
-    until(Instant::now() + offset);
+    let (round, child) = drill.publish_beside(Course::Roll, |witness| {
+        let child = started(witness.vm)?;
+        until(Instant::now() + offset);
+        stand_still(witness.vm)?;
+        Ok(child)
+    })?;
     drill.vm.kill_agent()?;
     let hit = phase(drill.vm)? == "idle";
     if hit {
         ends(child)?;
-        drill.untouched(&round)?;
-        drill.nothing_created(&round)?;
+        let witness = drill.witness(&round);
+        witness.untouched()?;
+        witness.nothing_created()?;
     }
     drill.vm.start_agent()?;
     drill.finish(round)?;
@@ -174,27 +186,34 @@ fn agent_killed_waiting_after(drill: &mut Drill<'_>, offset: Duration) -> Result
 
 /// The agent killed so long after it told Compose; false where Compose had ended by then.
 fn agent_killed_after(drill: &mut Drill<'_>, offset: Duration) -> Result<bool> {
-    let round = drill.publish(Course::Roll)?;
-    let agent = Pid::from_raw(i32::try_from(drill.vm.agent_id()?)?);
-    let child = started(drill.vm)?;
-    told(drill.vm, "idle")?;
-    until(Instant::now() + offset);
-    // It stands still while we look, so that it cannot go on to the swap.
-    kill(agent, Signal::SIGSTOP)?;
-    closely(SOON, "the agent stops", || {
-        ensure!(state(agent) == Some('T'), "it is in state {:?}", state(agent));
-        Ok(())
+    let (round, (agent, alive)) = drill.publish_beside(Course::Roll, |witness| {
+        let child = started(witness.vm)?;
+        told(witness.vm, "idle")?;
+        until(Instant::now() + offset);
+        // It cannot go on to the swap while we look.
+        let agent = stand_still(witness.vm)?;
+        Ok((agent, !matches!(state(child), None | Some('Z'))))
     })?;
-    let alive = !matches!(state(child), None | Some('Z'));
     if alive {
         drill.vm.kill_agent()?;
-        drill.untouched(&round)?;
+        drill.witness(&round).untouched()?;
         drill.vm.start_agent()?;
     } else {
         kill(agent, Signal::SIGCONT)?;
     }
     drill.finish(round)?;
     Ok(alive)
+}
+
+/// Stops the agent where it is.
+fn stand_still(vm: &Vm) -> Result<Pid> {
+    let agent = Pid::from_raw(i32::try_from(vm.agent_id()?)?);
+    kill(agent, Signal::SIGSTOP)?;
+    closely(SOON, "the agent stops", || {
+        ensure!(state(agent) == Some('T'), "it is in state {:?}", state(agent));
+        Ok(())
+    })?;
+    Ok(agent)
 }
 
 /// kill -9 of a process group, and whether it lived: it is stopped first, which the dead cannot be.

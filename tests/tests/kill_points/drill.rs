@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::panic::resume_unwind;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -38,13 +39,26 @@ pub struct Drill<'a> {
     serving: Published,
 }
 
+/// What there was before a round.
+struct Before {
+    began: Instant,
+    clock: SystemTime,
+    containers: BTreeSet<String>,
+}
+
 /// One release under way.
 pub struct Round {
     course: Course,
-    began: Instant,
-    clock: SystemTime,
     next: Published,
-    before: BTreeSet<String>,
+    before: Before,
+}
+
+/// Who looks at a round while it is under way.
+pub struct Witness<'a> {
+    /// The VM.
+    pub vm: &'a Vm,
+    prober: &'a Prober,
+    before: &'a Before,
 }
 
 impl<'a> Drill<'a> {
@@ -64,15 +78,26 @@ impl<'a> Drill<'a> {
 
     /// Publishes the next release.
     pub fn publish(&mut self, course: Course) -> Result<Round> {
-        let before = self.vm.engine.containers(self.vm.app.as_str())?.into_iter().map(|c| c.id).collect();
-        let (began, clock) = (Instant::now(), SystemTime::now());
+        Ok(self.publish_beside(course, |_| Ok(()))?.0)
+    }
+
+    /// As [`Self::publish`], and does beside it what is about the rollout.
+    pub fn publish_beside<T: Send>(
+        &mut self,
+        course: Course,
+        beside: impl FnOnce(&Witness<'_>) -> Result<T> + Send,
+    ) -> Result<(Round, T)> {
+        let containers = self.vm.engine.containers(self.vm.app.as_str())?.into_iter().map(|c| c.id).collect();
+        let before = Before { began: Instant::now(), clock: SystemTime::now(), containers };
         self.releases += 1;
         let environment: &[(&str, &str)] = match course {
             Course::Roll => &[],
             Course::Return => &[("MODE", "crash")],
         };
-        let next = self.vm.publish_version(&format!("v{}", self.releases), environment)?;
-        Ok(Round { course, began, clock, next, before })
+        let witness = Witness { vm: self.vm, prober: &self.prober, before: &before };
+        let version = format!("v{}", self.releases);
+        let (next, done) = publish_beside(self.vm, &version, environment, || beside(&witness))?;
+        Ok((Round { course, next, before }, done))
     }
 
     /// How many releases were published.
@@ -97,12 +122,12 @@ impl<'a> Drill<'a> {
         let (api, store) = (service("api")?, service("store")?);
         let (proxy, migrate) = (service("proxy")?, service("migrate")?);
         for neighbour in [store, proxy, migrate] {
-            ensure!(round.before.contains(&neighbour.id), "`{}` was replaced", neighbour.service());
+            ensure!(round.before.containers.contains(&neighbour.id), "`{}` was replaced", neighbour.service());
         }
         let (image, outcome) = match round.course {
             Course::Roll => (&round.next.image, [RolloutStarted, Live, Good]),
             Course::Return => {
-                ensure!(round.before.contains(&api.id), "`api` is not the container that served before");
+                ensure!(round.before.containers.contains(&api.id), "`api` is not the container that served before");
                 (&self.serving.image, [RolloutStarted, RollbackStarted, RolledBack])
             }
         };
@@ -119,7 +144,7 @@ impl<'a> Drill<'a> {
     /// Whether an agent that nobody disturbed has come to its end: settled, and what the round taught it of start-ups is kept.
     pub fn over(&self, round: &Round) -> Result<()> {
         let kept = std::fs::metadata(self.vm.layout().agent_app(&self.vm.app).join("startups.json"))?.modified()?;
-        ensure!(kept >= round.clock, "`startups.json` is from before this round");
+        ensure!(kept >= round.before.clock, "`startups.json` is from before this round");
         self.settled(round)
     }
 
@@ -145,7 +170,7 @@ impl<'a> Drill<'a> {
         eventually(ROLLOUT, &format!("{:?} to or from {} settles", round.course, round.next.version), || {
             self.settled(&round)
         })?;
-        let gap = self.prober.gap(round.began);
+        let gap = self.prober.gap(round.before.began);
         ensure!(gap <= BACK_WITHIN, "nobody was served for {} ms", gap.as_millis());
         let (old, new) = (self.serving.version.clone(), round.next.version.clone());
         let wanted = match round.course {
@@ -153,7 +178,7 @@ impl<'a> Drill<'a> {
             Course::Return => vec![old],
         };
         eventually(SOON, "the client saw what it should, and nothing else", || {
-            let versions = self.prober.versions(round.began);
+            let versions = self.prober.versions(round.before.began);
             ensure!(versions == wanted, "it saw {versions:?}, not {wanted:?}");
             Ok(())
         })?;
@@ -163,25 +188,9 @@ impl<'a> Drill<'a> {
         Ok(())
     }
 
-    /// Checks that the containers from before the round run as they ran.
-    pub fn untouched(&self, round: &Round) -> Result<()> {
-        let failed = self.prober.failures(round.began);
-        ensure!(failed.is_empty(), "{} requests failed, the first with {:?}", failed.len(), failed[0].answer);
-        let all = self.vm.engine.containers(self.vm.app.as_str())?;
-        for container in all.iter().filter(|container| round.before.contains(&container.id)) {
-            let place = format!("/{}-{}-1", self.vm.app, container.service());
-            let state = if container.service() == "migrate" { "exited" } else { "running" };
-            ensure!(container.names == [place] && container.state == state, "it was touched: {container:?}");
-        }
-        Ok(())
-    }
-
-    /// Checks that there is no container that was not there before the round.
-    pub fn nothing_created(&self, round: &Round) -> Result<()> {
-        let all = self.vm.engine.containers(self.vm.app.as_str())?;
-        let new: Vec<_> = all.iter().filter(|container| !round.before.contains(&container.id)).collect();
-        ensure!(new.is_empty(), "it was created: {new:?}");
-        Ok(())
+    /// Who looks at it after the publisher has ended.
+    pub fn witness<'r>(&'r self, round: &'r Round) -> Witness<'r> {
+        Witness { vm: self.vm, prober: &self.prober, before: &round.before }
     }
 
     /// Whether the agent has nothing left to do, so that the next round begins from the same state as this one.
@@ -194,6 +203,45 @@ impl<'a> Drill<'a> {
         ensure!(left.is_empty(), "temporary files are left: {left:?}");
         Ok(())
     }
+}
+
+impl Witness<'_> {
+    /// Checks that the containers from before the round run as they ran.
+    pub fn untouched(&self) -> Result<()> {
+        let failed = self.prober.failures(self.before.began);
+        ensure!(failed.is_empty(), "{} requests failed, the first with {:?}", failed.len(), failed[0].answer);
+        let all = self.vm.engine.containers(self.vm.app.as_str())?;
+        for container in all.iter().filter(|container| self.before.containers.contains(&container.id)) {
+            let place = format!("/{}-{}-1", self.vm.app, container.service());
+            let state = if container.service() == "migrate" { "exited" } else { "running" };
+            ensure!(container.names == [place] && container.state == state, "it was touched: {container:?}");
+        }
+        Ok(())
+    }
+
+    /// Checks that there is no container that was not there before the round.
+    pub fn nothing_created(&self) -> Result<()> {
+        let all = self.vm.engine.containers(self.vm.app.as_str())?;
+        let new: Vec<_> = all.iter().filter(|container| !self.before.containers.contains(&container.id)).collect();
+        ensure!(new.is_empty(), "it was created: {new:?}");
+        Ok(())
+    }
+}
+
+/// Publishes a version while another thread meets its rollout: on a busy machine what is met may be over before the publisher
+/// has ended.
+pub fn publish_beside<T: Send>(
+    vm: &Vm,
+    version: &str,
+    environment: &[(&str, &str)],
+    beside: impl FnOnce() -> Result<T> + Send,
+) -> Result<(Published, T)> {
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(beside);
+        let published = vm.publish_version(version, environment);
+        let done = beside.join().unwrap_or_else(|panicked| resume_unwind(panicked));
+        Ok((published?, done?))
+    })
 }
 
 /// The phase that the ledger says last.

@@ -10,6 +10,7 @@ use landfall_tests::vm::{Published, ROLLOUT, Vm};
 use landfall_tests::wait::eventually;
 
 use crate::compose::{kill_alive, started, told};
+use crate::drill::publish_beside;
 
 const PROBATION: Duration = Duration::from_secs(10);
 const REPLICAS: usize = 2;
@@ -48,10 +49,12 @@ fn killed_within_probation(vm: &mut Vm) -> Result<HistoryEntry> {
     for attempt in 1..=TRIES {
         let first = vm.publish_version(&format!("v{attempt}a"), &[])?;
         let live = vm.live(&first)?;
-        let second = vm.publish_version(&format!("v{attempt}b"), &[])?;
-        let child = started(vm)?;
-        told(vm, "probation")?;
-        if kill_alive(child)? {
+        let (second, killed) = publish_beside(vm, &format!("v{attempt}b"), &[], || {
+            let child = started(vm)?;
+            told(vm, "probation")?;
+            kill_alive(child)
+        })?;
+        if killed {
             return Ok(live);
         }
         vm.live(&second)?;
