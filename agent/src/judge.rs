@@ -60,10 +60,15 @@ pub(crate) fn may_start(view: &View<'_>, name: &str, spec: &ServiceSpec, contain
     };
     let fresh = !view.neighbours.contains(container.id.as_str());
     if view.mode == Mode::Forward && fresh {
+        let reason = if code == 0 && cause == Cause::Exited && spec.restart.condition != RestartCondition::Any {
+            format!("{what}; if it is meant to end, declare it a one-shot: `x-landfall: {{ run: when-changed }}`")
+        } else {
+            what
+        };
         return Some(Look::Act(Next::Failed {
             service: name.to_owned(),
             id: Some(container.id.clone()),
-            why: Fault { cause, reason: what },
+            why: Fault { cause, reason },
         }));
     }
     let never = match spec.restart.condition {

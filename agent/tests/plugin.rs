@@ -73,6 +73,9 @@ async fn config(compose: &str) -> Result<Translated, ConfigFailure> {
     plugin().await.config(request).await
 }
 
+/// Of what a busy machine does not finish in time.
+const TRIES: u32 = 5;
+
 /// Past our own budget (`raw_policy` refuses it first), so that the fence is seen to hold alone.
 #[tokio::test]
 async fn a_bomb_in_the_plugin_itself_is_ended_and_named() {
@@ -81,7 +84,14 @@ async fn a_bomb_in_the_plugin_itself_is_ended_and_named() {
         bomb.push_str(&format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 9].join(",")));
     }
     bomb.push_str("services: {a: {image: x}}\n");
-    let failure = config(&bomb).await.unwrap_err();
+    let mut failure = config(&bomb).await.unwrap_err();
+    // As the agent does: where others want the cores too, the deadline may come before the CPU is used up.
+    for _ in 0..TRIES {
+        if !matches!(failure, ConfigFailure::Later(_)) {
+            break;
+        }
+        failure = config(&bomb).await.unwrap_err();
+    }
     // The newest versions refuse excessive aliasing themselves.
     let ended = matches!(&failure, ConfigFailure::Exhausted);
     assert!(ended || failure.to_string().contains("alias"), "{failure:?}");

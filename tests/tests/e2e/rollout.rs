@@ -109,6 +109,26 @@ fn a_release_that_never_gets_healthy_is_taken_back_and_not_tried_again() {
     });
 }
 
+/// Nothing says of a service that it is meant to end; once something does, as the refusal advises, the release is good.
+#[test]
+fn a_service_that_ends_well_is_told_how_to_be_a_one_shot() {
+    on_a_vm("one-shot", |vm| {
+        vm.live(&vm.publish_version("v1", &[])?)?;
+        vm.project.edit("compose.yaml", "      migrate: { condition: service_completed_successfully }\n", "")?;
+        vm.project.edit("compose.yaml", "SCHEMA: \"1\"", "SCHEMA: \"2\"")?;
+        let release = vm.publish()?;
+        let failed = vm.recorded(0, HistoryEvent::RollbackStarted, Some(&release))?;
+        let why = failed.reason.context("the history says nothing of the cause")?;
+        let advice = "x-landfall: { run: when-changed }";
+        ensure!(why.contains("`migrate`") && why.contains("exited with code 0") && why.contains(advice), "{why}");
+        vm.recorded(failed.seq, HistoryEvent::RolledBack, None)?;
+
+        vm.project.edit("compose.yaml", "    restart: \"no\"\n", &format!("    restart: \"no\"\n    {advice}\n"))?;
+        let release = vm.publish()?;
+        vm.recorded(0, HistoryEvent::Live, Some(&release)).map(drop)
+    });
+}
+
 /// With a poll interval of a day, an operator's word is what brings the release.
 #[test]
 fn a_poll_by_hand_finds_what_the_next_poll_would() {
