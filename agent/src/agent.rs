@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use landfall_core::backoff::Backoff;
-use landfall_core::config::Settings;
+use landfall_core::config::{Settings, Stamp};
 use landfall_core::daemon::Daemon;
 use landfall_core::ids::{AppName, printable};
 use landfall_core::journal::event;
@@ -52,6 +52,8 @@ pub async fn run(layout: Layout) -> Result<()> {
         let directory = layout.agent();
         tracing::warn!("cannot remove unfinished files below `{}`: {error}", directory.display());
     }
+    // Before the first reading: what changes from here on is read again, however long the start takes.
+    let at_start = Stamp::take(&layout);
     let (settings, problem) = tokio::select! {
         read = settings(&layout) => read?,
         () = &mut stop => return Ok(()),
@@ -99,7 +101,8 @@ pub async fn run(layout: Layout) -> Result<()> {
         tokio::task::spawn_local(status_file::keep(Rc::clone(&shared))),
     ];
     let (again, all) = (Rc::clone(&shared), Rc::clone(&loops));
-    helpers.push(tokio::task::spawn_local(watch::settings(Rc::clone(&shared), move || start_apps(&again, &all))));
+    let on_new_app = move || start_apps(&again, &all);
+    helpers.push(tokio::task::spawn_local(watch::settings(Rc::clone(&shared), at_start, on_new_app)));
     let (again, all) = (Rc::clone(&shared), Rc::clone(&loops));
     helpers.push(tokio::task::spawn_local(watch::previews(Rc::clone(&shared), move || start_apps(&again, &all))));
     daemon.ready();

@@ -1,11 +1,12 @@
 //! What wakes the apps: the watcher's channel files, the settings, and the Engine's events. Each of these only says
 //! "look": what it means is decided in the apps' loops.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use landfall_core::backoff::Backoff;
-use landfall_core::config::config_files;
+use landfall_core::config::Stamp;
 use landfall_core::directory_watch::{Change, DirectoryWatch};
 use landfall_core::ids::printable;
 use landfall_core::journal::event;
@@ -74,17 +75,17 @@ pub async fn secrets(shared: Rc<Shared>) {
     }
 }
 
-/// Follows the settings on disk. A mistake keeps those in force and is said once.
-pub async fn settings(shared: Rc<Shared>, mut on_new_app: impl FnMut()) {
+/// Follows the settings on disk; `at_start` is from before they were first read. A mistake keeps those in force and is said once.
+pub async fn settings(shared: Rc<Shared>, at_start: Stamp, mut on_new_app: impl FnMut()) {
     // Those that were not read at the start may only have met a busy machine.
-    let mut stamp = shared.settings_problem.borrow().is_none().then(|| stamp_of(&shared));
+    let mut seen = shared.settings_problem.borrow().is_none().then(|| (at_start, compose_files(&shared)));
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let now = Some(stamp_of(&shared));
-        if now == stamp {
+        let now = Some((Stamp::take(&shared.layout), compose_files(&shared)));
+        if now == seen {
             continue;
         }
-        stamp = now;
+        seen = now;
         let read = children::settings(&shared.layout).await;
         shared.changed.notify_one();
         match read {
@@ -106,7 +107,7 @@ pub async fn settings(shared: Rc<Shared>, mut on_new_app: impl FnMut()) {
                 match error {
                     Unsettled::Invalid(_) => {}
                     // Nothing is known of the files: the next look asks again.
-                    Unsettled::NoAnswer(_) => stamp = None,
+                    Unsettled::NoAnswer(_) => seen = None,
                 }
                 let text = printable(&error.to_string(), 600);
                 let problem = Some(format!("settings not read: {text}"));
@@ -121,13 +122,13 @@ pub async fn settings(shared: Rc<Shared>, mut on_new_app: impl FnMut()) {
     }
 }
 
-fn stamp_of(shared: &Shared) -> Vec<(std::path::PathBuf, Option<SystemTime>, u64)> {
-    let mut files = config_files(&shared.layout).unwrap_or_default();
+/// How the compose files look that are on this machine.
+fn compose_files(shared: &Shared) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
     let settings = shared.settings();
     let on_host = settings.apps.iter().filter(|(_, app)| app.source.is_on_host());
-    files.extend(on_host.map(|(name, app)| shared.layout.host_compose(app.project(name))));
+    let mut files: Vec<_> = on_host.map(|(name, app)| shared.layout.host_compose(app.project(name))).collect();
     files.dedup();
-    let look = |path: std::path::PathBuf| {
+    let look = |path: PathBuf| {
         let meta = std::fs::metadata(&path).ok();
         let changed = meta.as_ref().and_then(|m| m.modified().ok());
         (path, changed, meta.map_or(0, |m| m.len()))

@@ -16,6 +16,7 @@ mod previews;
 mod pulls;
 mod rollout;
 mod secrets;
+mod settings;
 mod shapes;
 mod sources;
 mod supervision;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -182,6 +182,8 @@ fn a_program_that_reads_only_its_environment_gets_its_secrets_there() {
 fn no_value_is_on_a_disk() {
     with_secrets("canary", &["*"], |vm, sandbox| {
         let canary = format!("canary-{}-", std::process::id());
+        let began = vm.directory().join("began");
+        std::fs::write(&began, "")?;
         let url = sandbox.vault_url("kv")?;
         vm.configure_vaults(&json!({ "default": { "url": url, "refresh": "1s", "cache": "on" } }))?;
         vm.kill_fetcher()?;
@@ -225,34 +227,47 @@ fn no_value_is_on_a_disk() {
         assert_eq!(vm.engine.serving_ids(&app)?, before, "and nothing was replaced");
 
         let swap = std::fs::read_to_string("/proc/swaps")?;
-        let swap = swap.lines().skip(1).filter_map(|line| line.split_whitespace().next()).map(PathBuf::from);
+        let swap: Vec<PathBuf> =
+            swap.lines().skip(1).filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
         let places = [vm.root(), vm.project.directory().to_owned(), vm.engine.data_root()?];
         let system = ["/var", "/etc", "/tmp"].map(PathBuf::from);
-        let places = places.into_iter().chain(system).chain(swap);
+        let places = places.into_iter().chain(system);
         let logs = ["landfall-agent.log", "landfall-secrets-fetcher.log", "landfall-image-watcher.log"];
         let places: Vec<_> = places.chain(logs.map(|log| vm.directory().join(log))).collect();
         let memory = vm.layout().secrets();
-        let on_disk =
-            found(&canary, &places)?.into_iter().filter(|path| !path.starts_with(&memory)).collect::<Vec<_>>();
+        let mut on_disk = found(&canary, &places, Some(&began))?;
+        on_disk.retain(|path| !path.starts_with(&memory));
+        on_disk.extend(found(&canary, &swap, None)?);
         ensure!(on_disk.is_empty(), "a value is in {on_disk:?}");
-        ensure!(!found(&canary, &[memory])?.is_empty(), "it is not where it belongs");
+        ensure!(!found(&canary, &[memory], None)?.is_empty(), "it is not where it belongs");
         // And what would find it does find it.
         let cache = vm.layout().secrets_cache();
         ensure!(cache.join(vm.app.as_str()).read_dir()?.count() > 1, "nothing is sealed");
         for planted in [vm.root().join("var/lib/landfall/agent/planted"), cache.join("planted")] {
             std::fs::write(&planted, value(3))?;
-            ensure!(found(&canary, &places)?.contains(&planted), "the search does not find `{}`", planted.display());
+            ensure!(
+                found(&canary, &places, Some(&began))?.contains(&planted),
+                "the search does not find `{}`",
+                planted.display()
+            );
         }
         Ok(())
     });
 }
 
-/// Files that have this text in them.
-fn found(text: &str, places: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut grep = Command::new("grep");
-    grep.args(["-r", "-l", "-a", "-F", "-s", "--devices=skip", "-e", text, "--"]).args(places);
-    let output = grep.output().context("cannot run `grep`")?;
-    let lines = String::from_utf8(output.stdout)?;
+/// Files that have this text in them; with `after`, of those that were changed, whatever they say, after that one was.
+fn found(text: &str, places: &[PathBuf], after: Option<&Path>) -> Result<Vec<PathBuf>> {
+    // Without places it would look here.
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut find = Command::new("find");
+    find.args(places).args(["-type", "f"]);
+    if let Some(after) = after {
+        find.arg("-cnewer").arg(after);
+    }
+    let output = find.args(["-exec", "grep", "-l", "-a", "-F", "-s", "-e", text, "--", "{}", "+"]).output();
+    let lines = String::from_utf8(output.context("cannot run `find`")?.stdout)?;
     Ok(lines.lines().map(PathBuf::from).collect())
 }
 
