@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::process::Command as Run;
 use std::slice::from_ref;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use landfall_core::secrets::{NeedAnswer, SecretNeed};
@@ -38,6 +39,10 @@ fn sealed() -> Result<(Fetcher, SecretNeed, String, String)> {
     let (mut fetcher, newest, version) = with_cache(", cache: on")?;
     fetcher.want("web", from_ref(&newest))?;
     let set = fetcher.set("web", &newest)?;
+    eventually(SOON, "it is sealed", || {
+        ensure!(fetcher.sealed()?.len() == 2, "{:?}", fetcher.sealed()?);
+        Ok(())
+    })?;
     Ok((fetcher, newest, version, set))
 }
 
@@ -244,15 +249,20 @@ fn each_reason_not_to_use_it_is_told_and_the_vault_ends_it() -> Result<()> {
         fetcher.kill()?;
         fetcher.give_key(7)?;
         fs::write(fetcher.layout().config_file(), settings(", cache: on"))?;
-        let before = fetcher.sealed()?.first().map(fs::metadata).transpose()?.map(|data| data.mtime_nsec());
+        let before = written(&fetcher)?;
         fetcher.start()?;
-        eventually(SOON, "it is sealed anew", || {
-            let now = fetcher.sealed()?.first().map(fs::metadata).transpose()?.map(|data| data.mtime_nsec());
-            ensure!(now.is_some() && now != before, "{now:?}");
+        eventually(SOON, "all of it is sealed anew", || {
+            let now = written(&fetcher)?;
+            ensure!(now.len() == 2 && now.iter().all(|file| !before.contains(file)), "{now:?}, before {before:?}");
             Ok(())
         })?;
     }
     Ok(())
+}
+
+/// What is sealed, and when it was written.
+fn written(fetcher: &Fetcher) -> Result<Vec<(PathBuf, SystemTime)>> {
+    fetcher.sealed()?.into_iter().map(|path| Ok((path.clone(), fs::metadata(path)?.modified()?))).collect()
 }
 
 #[test]
