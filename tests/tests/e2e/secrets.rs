@@ -262,7 +262,8 @@ fn found(text: &str, places: &[PathBuf], after: Option<&Path>) -> Result<Vec<Pat
         return Ok(Vec::new());
     }
     let mut find = Command::new("find");
-    find.args(places).args(["-type", "f"]);
+    // Of links only those that are named here are followed.
+    find.arg("-H").args(places).args(["-type", "f"]);
     if let Some(after) = after {
         find.arg("-cnewer").arg(after);
     }
